@@ -1,0 +1,18 @@
+"""The ``recmesh`` command. Each group of commands lives in a module of its own."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="recmesh",
+    help="A gRPC model-serving mesh for recommendations on Ray.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def main() -> None:
+    """A gRPC model-serving mesh for recommendations on Ray."""

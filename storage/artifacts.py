@@ -1,0 +1,156 @@
+"""Trained models on disk: safetensors and a JSON model card, content-addressed.
+
+::
+
+    artifacts/<model>/<version>/model.safetensors
+    artifacts/<model>/<version>/card.json
+    artifacts/<model>/live.json                    {"version": …}
+
+A version is a hash of its content, so publishing the same model twice is one version.
+No pickle anywhere: loading an artifact never runs code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from recmesh.storage.errors import ArtifactError, NotFoundError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What must be known about a trained model to trust it.
+
+    ``metrics`` are measured on data after ``trained_until``, never on training data.
+    """
+
+    model: str
+    owner: str
+    summary: str
+    dataset_version: str
+    trained_until: str
+    """ISO 8601 moment; no later event was used. Empty: all events were."""
+    seed: int
+    parameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, list[float]] = field(default_factory=dict)
+    """``raw_scores`` and ``probabilities`` of the contract's ScoreCalibration, or empty."""
+    limitations: str = ""
+    code_version: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One loaded version."""
+
+    version: str
+    card: ModelCard
+    tensors: Mapping[str, npt.NDArray[Any]]
+    strings: Mapping[str, list[str]]
+
+
+class ArtifactStore:
+    """Artifacts below one folder. Safe for one publisher and many readers per model."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def publish(
+        self,
+        card: ModelCard,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        strings: Mapping[str, Sequence[str]],
+    ) -> str:
+        """Writes a version and makes it live. Returns the version.
+
+        ``strings`` holds id lists that rows of tensors stand for.
+        """
+        folder = self._root / card.model
+        folder.mkdir(parents=True, exist_ok=True)
+        packed = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        for name, values in strings.items():
+            packed[f"strings.{name}"] = np.frombuffer(
+                json.dumps(list(values), ensure_ascii=False).encode(), dtype=np.uint8
+            )
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".publishing-") as scratch:
+            save_file(packed, Path(scratch) / "model.safetensors")
+            card_text = json.dumps(asdict(card), indent=2, sort_keys=True, ensure_ascii=False)
+            (Path(scratch) / "card.json").write_text(card_text)
+            digest = hashlib.sha256((Path(scratch) / "model.safetensors").read_bytes())
+            digest.update(card_text.encode())
+            version = digest.hexdigest()[:16]
+            target = folder / version
+            if not target.exists():
+                target.mkdir()
+                for name in ("model.safetensors", "card.json"):
+                    (Path(scratch) / name).replace(target / name)
+        self.make_live(card.model, version)
+        return version
+
+    def make_live(self, model: str, version: str) -> None:
+        """Points the model's live record at a published version, atomically."""
+        if not (self._root / model / version / "card.json").is_file():
+            raise NotFoundError(f"model {model} has no version {version}")
+        record = self._root / model / "live.json"
+        pending = record.with_suffix(f".{os.getpid()}")
+        pending.write_text(json.dumps({"version": version}))
+        pending.replace(record)
+
+    def live_version(self, model: str) -> str:
+        """Version that is live.
+
+        Raises:
+            NotFoundError: the model was never trained.
+        """
+        record = self._root / model / "live.json"
+        if not record.is_file():
+            raise NotFoundError(
+                f"model {model} has no artifact in {self._root}; run: recmesh train {model}"
+            )
+        return str(json.loads(record.read_text())["version"])
+
+    def load(self, model: str, version: str | None = None) -> Artifact:
+        """Loads a version, or the live one.
+
+        Raises:
+            NotFoundError: there is no such version.
+            ArtifactError: the version is damaged or of another format.
+        """
+        version = version or self.live_version(model)
+        folder = self._root / model / version
+        try:
+            card = ModelCard(**json.loads((folder / "card.json").read_text()))
+            if card.format != FORMAT:
+                raise ArtifactError(
+                    f"artifact {model}@{version} has format {card.format}, this release reads "
+                    f"{FORMAT}; run: recmesh train {model}"
+                )
+            tensors: dict[str, npt.NDArray[Any]] = {}
+            strings: dict[str, list[str]] = {}
+            with safe_open(folder / "model.safetensors", framework="np") as file:
+                for name in file.keys():  # noqa: SIM118 - not a dict
+                    tensor = file.get_tensor(name)
+                    if name.startswith("strings."):
+                        strings[name.removeprefix("strings.")] = json.loads(tensor.tobytes())
+                    else:
+                        tensors[name] = tensor
+        except FileNotFoundError as error:
+            raise NotFoundError(f"model {model} has no version {version}") from error
+        except (ValueError, TypeError, SafetensorError) as error:
+            raise ArtifactError(f"artifact {model}@{version} is damaged: {error}") from error
+        return Artifact(version=version, card=card, tensors=tensors, strings=strings)

@@ -1,0 +1,85 @@
+"""Read access to ingested data.
+
+A data set is a folder with ``dataset.json`` and one Parquet file a table, named there.
+``dataset.json`` is replaced atomically, so a reader sees one consistent version for as
+long as it holds the object. ``recmesh ingest`` is the only writer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recmesh.storage.errors import DataError, NotFoundError
+from recmesh.storage.interchange import TABLES, TableSchema
+
+MANIFEST = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One immutable version of the ingested tables.
+
+    Tables have exactly the columns of :mod:`recmesh.storage.interchange`, unique keys,
+    no nulls in strings, lists and booleans (empty instead), and events sorted by time.
+    """
+
+    version: str
+    """Hash over the content of all tables."""
+
+    files: dict[str, Path]
+    """Parquet file of every table that has rows, by table name."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Opens the current version.
+
+        Raises:
+            NotFoundError: nothing was ingested into ``folder``.
+            DataError: the manifest is damaged.
+        """
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise NotFoundError(f"no data set in {folder}; run: recmesh ingest DIR")
+        try:
+            parsed = json.loads(manifest.read_text())
+            files = {name: folder / file for name, file in parsed["files"].items()}
+            return cls(version=str(parsed["version"]), files=files)
+        except (ValueError, KeyError, AttributeError) as error:
+            raise DataError(f"{manifest} is damaged ({error}); ingest again") from error
+
+    def _table(self, schema: TableSchema) -> pa.Table:
+        file = self.files.get(schema.name)
+        if file is None:
+            return schema.columns.empty_table()
+        return pq.read_table(file, schema=schema.columns)
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Items, in ingestion order."""
+        return self._table(TABLES["items"])
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """Users, in ingestion order."""
+        return self._table(TABLES["users"])
+
+    @cached_property
+    def events(self) -> pa.Table:
+        """Events by ascending time."""
+        return self._table(TABLES["events"])
+
+    @cached_property
+    def edges(self) -> pa.Table:
+        """Edges, in ingestion order."""
+        return self._table(TABLES["edges"])
+
+    @cached_property
+    def campaigns(self) -> pa.Table:
+        """Campaigns, in ingestion order."""
+        return self._table(TABLES["campaigns"])

@@ -1,0 +1,87 @@
+"""The tree of errors that RecMesh raises on purpose.
+
+::
+
+    RecMeshError                   INTERNAL
+    ├── InvalidRequestError        INVALID_ARGUMENT     names the field at fault
+    ├── NotFoundError              NOT_FOUND            names what is missing
+    ├── ConfigurationError         FAILED_PRECONDITION  says the fix; raised at start
+    ├── DataError                  FAILED_PRECONDITION  input data breaks its schema
+    ├── ArtifactError              DATA_LOSS            an artifact is damaged or foreign
+    ├── UnavailableError           UNAVAILABLE          a dependency cannot be reached
+    ├── DeadlineError              DEADLINE_EXCEEDED    no time is left
+    ├── OverloadedError            RESOURCE_EXHAUSTED   a declared limit is reached
+    └── UnsupportedError           UNIMPLEMENTED        a call this part does not offer
+
+Messages are for people, say the rule and the value, and hold no personal data: they
+reach callers as they are. Everything else that escapes is a defect and reaches callers
+as INTERNAL without its text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RecMeshError(Exception):
+    """Root of the tree. ``code`` is the canonical gRPC code's name."""
+
+    code: ClassVar[str] = "INTERNAL"
+
+
+class InvalidRequestError(RecMeshError):
+    """A request breaks a rule. ``field`` is the path of the field at fault."""
+
+    code = "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class NotFoundError(RecMeshError):
+    """Something named does not exist."""
+
+    code = "NOT_FOUND"
+
+
+class ConfigurationError(RecMeshError):
+    """The configuration cannot work. The message says how to mend it."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class DataError(RecMeshError):
+    """Input data breaks its schema."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class ArtifactError(RecMeshError):
+    """An artifact is damaged, incomplete, or made by another format version."""
+
+    code = "DATA_LOSS"
+
+
+class UnavailableError(RecMeshError):
+    """A dependency cannot be reached. Worth retrying elsewhere or later."""
+
+    code = "UNAVAILABLE"
+
+
+class DeadlineError(RecMeshError):
+    """The caller's deadline leaves no time."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
+class OverloadedError(RecMeshError):
+    """A declared limit is reached."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class UnsupportedError(RecMeshError):
+    """A call that this part does not offer."""
+
+    code = "UNIMPLEMENTED"

@@ -1,0 +1,39 @@
+"""Where one installation keeps its state on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders below one root. Nothing is created until it is written to."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """``$RECMESH_HOME``, or ``.recmesh`` in the working directory."""
+        return cls(Path(os.environ.get("RECMESH_HOME", ".recmesh")).resolve())
+
+    @property
+    def dataset(self) -> Path:
+        """Ingested tables, owned by ``recmesh ingest``."""
+        return self.root / "dataset"
+
+    @property
+    def artifacts(self) -> Path:
+        """Trained models, content-addressed."""
+        return self.root / "artifacts"
+
+    @property
+    def vectors(self) -> Path:
+        """The embedded Milvus' file and the record of the live collection."""
+        return self.root / "vectors"
+
+    @property
+    def run(self) -> Path:
+        """What runs now: process ids, ports, logs."""
+        return self.root / "run"
