@@ -1,0 +1,36 @@
+"""One time budget for a whole request."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from recmesh.storage.errors import DeadlineError
+
+ANSWER_RESERVE_S = 0.005
+"""Kept back for writing the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the monotonic clock by which the answer must be on its way."""
+
+    at_s: float
+
+    @classmethod
+    def after(cls, budget_s: float) -> Deadline:
+        """Starts the budget now.
+
+        Raises:
+            DeadlineError: the budget is too small to answer anything.
+        """
+        if budget_s <= ANSWER_RESERVE_S:
+            raise DeadlineError(
+                f"deadline leaves {max(budget_s, 0) * 1000:.1f} ms; at least "
+                f"{ANSWER_RESERVE_S * 1000:.0f} ms are needed"
+            )
+        return cls(time.monotonic() + budget_s - ANSWER_RESERVE_S)
+
+    def remaining_s(self) -> float:
+        """Seconds left; negative when over."""
+        return self.at_s - time.monotonic()

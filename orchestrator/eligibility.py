@@ -1,0 +1,91 @@
+"""Which candidates may be shown at all: kept, and removed with the reason.
+
+Eligibility fails closed: an item whose licence cannot be matched with the user's country
+is not shown where a licence is required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recmesh.orchestrator.catalog import Catalog
+from recmesh.orchestrator.user_store import UserProfile
+from recmesh.v1 import recommendation_pb2
+
+Int32 = npt.NDArray[np.int32]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What became of the candidates."""
+
+    kept: Int32
+    """Catalog rows, in the order given."""
+    removed: dict[str, Int32]
+    """Catalog rows by the first rule that removed them."""
+
+
+def _rules(
+    catalog: Catalog,
+    rows: Int32,
+    request: recommendation_pb2.RecommendRequest,
+    user: UserProfile,
+    country: str,
+    now_unix_s: int,
+    reranked: bool,
+) -> Iterator[tuple[str, Bool]]:
+    """Every rule's name with the candidates it removes ``[len(rows)]``."""
+    yield "excluded-by-caller", np.isin(rows, catalog.rows(list(request.exclude_item_ids)))
+    if not reranked:
+        seen = (*user.history_item_ids, *user.connected_user_ids, user.user_id)
+        yield "seen", np.isin(rows, catalog.rows(list(seen)))
+    yield "not-published-yet", catalog.published_unix_s[rows] > now_unix_s
+    yield "expired", catalog.expires_unix_s[rows] <= now_unix_s
+    yield (
+        "not-licensed-in-country",
+        ~catalog.countries.empty(rows) & ~catalog.countries.overlaps(rows, (country,)),
+    )
+    wanted = request.filter
+    if wanted.content_types:
+        yield (
+            "filter.content_types",
+            ~catalog.content_types.overlaps(rows, list(wanted.content_types)),
+        )
+    if wanted.specialties:
+        yield "filter.specialties", ~catalog.specialties.overlaps(rows, list(wanted.specialties))
+    if wanted.languages:
+        yield "filter.languages", ~catalog.languages.overlaps(rows, list(wanted.languages))
+    if wanted.HasField("published_after"):
+        yield (
+            "filter.published_after",
+            catalog.published_unix_s[rows] < wanted.published_after.seconds,
+        )
+
+
+def filter_candidates(
+    catalog: Catalog,
+    rows: Int32,
+    request: recommendation_pb2.RecommendRequest,
+    user: UserProfile,
+    now_unix_s: int,
+) -> Filtered:
+    """Applies every rule; the first that removes a candidate is its reason.
+
+    A caller who re-ranks candidates of their own is not second-guessed about what the
+    user has seen; everything else applies.
+    """
+    kept = np.ones(len(rows), bool)
+    removed: dict[str, Int32] = {}
+    country = request.context.country or user.country
+    reranked = bool(request.candidate_item_ids)
+    for rule, drops in _rules(catalog, rows, request, user, country, now_unix_s, reranked):
+        newly = drops & kept
+        if newly.any():
+            removed[rule] = rows[newly]
+            kept &= ~newly
+    return Filtered(rows[kept], removed)

@@ -1,0 +1,100 @@
+"""The policy: blend weights and slate rules of every surface, versioned by content.
+
+Read once from a TOML file, frozen, and taken as one snapshot by each request. A policy
+that cannot work is refused on load with the rule and the value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from recmesh.orchestrator.objectives import OBJECTIVES
+from recmesh.storage.errors import ConfigurationError
+
+DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.toml"
+
+Weight = Field(ge=0.0, allow_inf_nan=False)
+
+
+class SurfacePolicy(BaseModel):
+    """How one surface fills its page. Fields are explained in ``policies/default.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    universe: Literal["items", "users"]
+    query: Literal["required", "none"] = "none"
+    sources: tuple[str, ...] = Field(min_length=1)
+    model_weights: dict[str, float]
+    objective_weights: dict[str, float]
+    source_limit: int = Field(ge=1, le=5000)
+    page_size: int = Field(ge=1, le=100)
+    source_timeout_s: float = Field(gt=0, le=10)
+    deadline_s: float = Field(gt=0, le=10)
+    mmr_lambda: float = Field(ge=0, le=1)
+    max_per_topic: int = Field(ge=1)
+    sponsored_share: float = Field(ge=0, le=1)
+    sponsored_spacing: int = Field(ge=1)
+    freshness_half_life_days: float = Field(gt=0)
+
+    @field_validator("model_weights", "objective_weights")
+    @classmethod
+    def _non_negative(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name, weight in weights.items():
+            if not 0.0 <= weight < float("inf"):
+                raise ValueError(f"weight of {name} is {weight}; weights are finite and ≥ 0")
+        if weights and sum(weights.values()) <= 0:
+            raise ValueError("all weights are 0; at least one must be above 0")
+        return weights
+
+    @field_validator("objective_weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(weights) - set(OBJECTIVES))
+        if unknown:
+            raise ValueError(f"unknown objective {unknown[0]}; known: {', '.join(OBJECTIVES)}")
+        return weights
+
+
+class Policy(BaseModel):
+    """One version of the policy of every surface."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    surfaces: dict[str, SurfacePolicy]
+
+    @classmethod
+    def load(cls, path: Path = DEFAULT_POLICY) -> Policy:
+        """Reads and checks a policy file.
+
+        Raises:
+            ConfigurationError: the file is missing or breaks a rule; the message names
+                the file, the place and the value.
+        """
+        try:
+            raw = path.read_bytes()
+            parsed: dict[str, Any] = tomllib.loads(raw.decode())
+            defaults = parsed.get("defaults", {})
+            surfaces = {
+                name: {**defaults, **surface} for name, surface in parsed["surfaces"].items()
+            }
+            digest = hashlib.sha256(raw).hexdigest()[:12]
+            return cls.model_validate(
+                {
+                    "name": parsed["name"],
+                    "version": f"{parsed['name']}-{digest}",
+                    "surfaces": surfaces,
+                }
+            )
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"policy file {path} does not exist") from error
+        except KeyError as error:
+            raise ConfigurationError(f"policy {path}: section {error} is missing") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+            raise ConfigurationError(f"policy {path}: {error}") from error

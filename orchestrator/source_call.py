@@ -1,0 +1,85 @@
+"""Asking one component within a request: time limit, circuit breaker, status.
+
+Whatever goes wrong ends as a status of the request, never as its error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from recmesh.orchestrator.circuit_breaker import CircuitBreaker
+from recmesh.orchestrator.deadline import Deadline
+from recmesh.storage.errors import DeadlineError, RecMeshError, UnavailableError
+from recmesh.v1 import common_pb2
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger(__name__)
+
+MINIMUM_CALL_S = 0.002
+
+
+@dataclass(slots=True)
+class SourceCalls:
+    """All calls of one request, and how each component answered them."""
+
+    deadline: Deadline
+    breakers: dict[str, CircuitBreaker]
+    statuses: dict[str, common_pb2.SourceStatus] = field(default_factory=dict)
+
+    def record(
+        self, name: str, state: common_pb2.SourceState.ValueType, latency_s: float, detail: str = ""
+    ) -> common_pb2.SourceStatus:
+        """Adds one call to a component's status; its worst state stays."""
+        status = self.statuses.get(name)
+        if status is None:
+            status = self.statuses[name] = common_pb2.SourceStatus(name=name, state=state)
+        if state != common_pb2.SOURCE_STATE_OK:
+            status.state = state
+            status.detail = detail
+        status.latency.FromNanoseconds(status.latency.ToNanoseconds() + int(latency_s * 1e9))
+        return status
+
+    async def ask(
+        self, name: str, timeout_s: float, call: Callable[[float], Awaitable[Answer]]
+    ) -> Answer | None:
+        """Makes one call. None when there is no answer; the status says why.
+
+        ``call`` is given the seconds it may take.
+        """
+        allowed_s = min(timeout_s, self.deadline.remaining_s())
+        if allowed_s < MINIMUM_CALL_S:
+            self.record(name, common_pb2.SOURCE_STATE_NO_TIME, 0.0, "no time left in the deadline")
+            return None
+        breaker = self.breakers.setdefault(name, CircuitBreaker())
+        if not breaker.allows():
+            self.record(
+                name, common_pb2.SOURCE_STATE_CIRCUIT_OPEN, 0.0, "failed repeatedly; left alone"
+            )
+            return None
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(allowed_s):
+                answer = await call(allowed_s)
+        except (TimeoutError, DeadlineError):
+            state, detail = common_pb2.SOURCE_STATE_TIMEOUT, f"no answer in {allowed_s:.3f} s"
+        except UnavailableError:
+            state, detail = common_pb2.SOURCE_STATE_UNAVAILABLE, "cannot be reached"
+        except RecMeshError as error:
+            state, detail = common_pb2.SOURCE_STATE_ERROR, f"answered {error.code}"
+        except Exception:
+            # A defect in one source's adapter must not cost the user their page.
+            log.exception("source call failed", source=name)
+            state, detail = common_pb2.SOURCE_STATE_ERROR, "internal error"
+        else:
+            breaker.succeeded()
+            self.record(name, common_pb2.SOURCE_STATE_OK, time.monotonic() - started_s)
+            return answer
+        breaker.failed()
+        self.record(name, state, time.monotonic() - started_s, detail)
+        return None
