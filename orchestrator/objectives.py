@@ -26,8 +26,6 @@ class ObjectiveInput:
     """Catalog rows ``[n]``."""
     relevance: Float32
     """Blended model opinion ``[n]``, in [0, 1]."""
-    campaign_value: Float32
-    """Worth of the campaign that pays for the candidate ``[n]``; 0 for organic ones."""
     now_unix_s: int
     freshness_half_life_days: float
 
@@ -50,15 +48,9 @@ def novelty(candidates: ObjectiveInput) -> Float32:
     return candidates.catalog.novelty[candidates.rows]
 
 
-def campaign(candidates: ObjectiveInput) -> Float32:
-    """Worth of showing the item to its sponsor."""
-    return candidates.campaign_value
-
-
 OBJECTIVES: dict[str, Callable[[ObjectiveInput], Float32]] = {
     "relevance": relevance,
     "freshness": freshness,
     "novelty": novelty,
-    "campaign": campaign,
 }
 """Objective id to its function."""

@@ -18,8 +18,6 @@ from recmesh.storage.errors import ConfigurationError
 
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.toml"
 
-Weight = Field(ge=0.0, allow_inf_nan=False)
-
 
 class SurfacePolicy(BaseModel):
     """How one surface fills its page. Fields are explained in ``policies/default.toml``."""
@@ -37,8 +35,6 @@ class SurfacePolicy(BaseModel):
     deadline_s: float = Field(gt=0, le=10)
     mmr_lambda: float = Field(ge=0, le=1)
     max_per_topic: int = Field(ge=1)
-    sponsored_share: float = Field(ge=0, le=1)
-    sponsored_spacing: int = Field(ge=1)
     freshness_half_life_days: float = Field(gt=0)
 
     @field_validator("model_weights", "objective_weights")

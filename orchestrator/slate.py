@@ -1,7 +1,7 @@
 """Fills the slots of a page: utility against diversity, under the surface's rules.
 
 Greedy maximal marginal relevance (Carbonell & Goldstein 1998) over topic overlap, with
-caps per topic and rules on sponsored slots. When too few candidates satisfy every rule,
+a cap per topic. When too few candidates satisfy every rule,
 rules are relaxed in a declared order, and the answer names them.
 """
 
@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
-Bool = npt.NDArray[np.bool_]
 
 RELAXATION_ORDER = ("max_per_topic",)
-"""Rules that may give way, first to last. Sponsored rules never do: a page stays short."""
+"""Rules that may give way, first to last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +26,6 @@ class SlateRules:
     slots: int
     mmr_lambda: float
     max_per_topic: int
-    sponsored_share: float
-    sponsored_spacing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,6 @@ def _jaccard(topics: npt.NDArray[np.uint64], sizes: Float32, one: int) -> Float3
 def select(
     utility: Float32,
     topics: npt.NDArray[np.uint64],
-    sponsored: Bool,
     rules: SlateRules,
 ) -> Slate:
     """Chooses and orders the slots.
@@ -59,40 +55,33 @@ def select(
     Args:
         utility: ``[n]``; -inf never takes a slot. Ties go to the earlier candidate.
         topics: topic sets as bits, uint64 ``[n, n_words]``.
-        sponsored: candidates that somebody pays for ``[n]``.
         rules: of this page.
     """
     n = len(utility)
     sizes = np.bitwise_count(topics).sum(axis=1).astype(np.float32)
     topic_of_bit = np.unpackbits(
-        np.ascontiguousarray(topics).view(np.uint8).reshape(n, -1), axis=1, bitorder="little"
+        np.ascontiguousarray(topics).view(np.uint8).reshape(n, topics.shape[1] * 8),
+        axis=1,
+        bitorder="little",
     ).astype(bool)
     used_topics = topic_of_bit.any(axis=0)
     membership = topic_of_bit[:, used_topics]
     per_topic = np.zeros(membership.shape[1], np.int64)
     available = np.isfinite(utility)
     similarity = np.zeros(n, np.float32)
-    sponsored_allowed = int(rules.sponsored_share * rules.slots)
-    last_sponsored = -rules.sponsored_spacing
     chosen: list[int] = []
     relaxed: list[str] = []
     while len(chosen) < rules.slots:
-        fits = available.copy()
-        if sponsored_allowed == 0 or len(chosen) - last_sponsored < rules.sponsored_spacing:
-            fits &= ~sponsored
         full = per_topic >= rules.max_per_topic
-        within_caps = fits & ~membership[:, full].any(axis=1)
+        within_caps = available & ~membership[:, full].any(axis=1)
         if not within_caps.any():
-            if not fits.any():
+            if not available.any():
                 break
-            within_caps = fits
+            within_caps = available
             if "max_per_topic" not in relaxed:
                 relaxed.append("max_per_topic")
         marginal = rules.mmr_lambda * utility - (1.0 - rules.mmr_lambda) * similarity
         best = int(np.argmax(np.where(within_caps, marginal, -np.inf)))
-        if sponsored[best]:
-            sponsored_allowed -= 1
-            last_sponsored = len(chosen)
         chosen.append(best)
         available[best] = False
         per_topic += membership[best]

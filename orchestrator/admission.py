@@ -1,0 +1,110 @@
+"""Stage 1: check the request, take one snapshot, start the time budget."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+
+from recmesh.orchestrator.catalog import Catalog
+from recmesh.orchestrator.deadline import Deadline
+from recmesh.orchestrator.mesh import Mesh, Snapshot
+from recmesh.orchestrator.objectives import OBJECTIVES
+from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
+from recmesh.orchestrator.policy import SurfacePolicy
+from recmesh.orchestrator.source_call import SourceCalls
+from recmesh.orchestrator.user_store import UserProfile
+from recmesh.storage.errors import InvalidRequestError
+from recmesh.v1 import common_pb2, recommendation_pb2
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that may be worked on, with everything it is answered from."""
+
+    message: recommendation_pb2.RecommendRequest
+    request_id: str
+    snapshot: Snapshot
+    surface: SurfacePolicy
+    catalog: Catalog
+    user: UserProfile
+    features: common_pb2.UserFeatures
+    calls: SourceCalls
+    now_unix_s: int
+    offset: int
+    """Slots that earlier pages gave."""
+    page_size: int
+    started_s: float
+    """Monotonic clock."""
+
+    @property
+    def slots(self) -> int:
+        """Slots to fill, earlier pages' included."""
+        return min(self.offset + self.page_size, MAX_SLOTS)
+
+    @property
+    def floor_limit(self) -> int:
+        """Popular or fresh items to consider: enough for every page after filtering.
+
+        The same on every page of a request, so that pages are cuts of one slate.
+        """
+        return max(self.surface.source_limit, 2 * MAX_SLOTS) + len(self.user.history_item_ids)
+
+
+def _features(user: UserProfile) -> common_pb2.UserFeatures:
+    return common_pb2.UserFeatures(
+        user_id=user.user_id,
+        history_item_ids=user.history_item_ids,
+        history_event_types=user.history_event_types,  # type: ignore[arg-type] # ints are enums on the wire
+        history_times_unix_s=user.history_times_unix_s,
+        specialties=user.specialties,
+        country=user.country,
+        language=user.language,
+    )
+
+
+def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: float) -> Admitted:
+    """Checks what the contract's static rules cannot, and fixes what the answer rests on.
+
+    Args:
+        mesh: what the orchestrator works with.
+        message: already valid by the contract's own rules.
+        budget_s: seconds until the caller's deadline; infinite when there is none.
+
+    Raises:
+        InvalidRequestError: names the field at fault.
+        DeadlineError: the caller's deadline leaves no time.
+    """
+    started_s = time.monotonic()
+    snapshot = mesh.snapshot
+    surface = snapshot.policy.surfaces.get(message.surface)
+    if surface is None:
+        known = ", ".join(snapshot.policy.surfaces)
+        raise InvalidRequestError("surface", f"unknown; this policy has {known}")
+    if surface.query == "required" and not message.query.strip():
+        raise InvalidRequestError("query", f"required on surface {message.surface}")
+    if surface.query == "none" and message.query:
+        raise InvalidRequestError("query", f"surface {message.surface} takes no query")
+    for objective in message.objective_preferences:
+        if objective not in OBJECTIVES:
+            raise InvalidRequestError(
+                "objective_preferences", f"unknown objective; known are {', '.join(OBJECTIVES)}"
+            )
+    token = PageToken.decode(message.page_token) if message.page_token else None
+    deadline = Deadline.after(min(budget_s, surface.deadline_s))
+    user = snapshot.user_store.get(message.user_id)
+    context_time = message.context.time.seconds if message.context.HasField("time") else 0
+    return Admitted(
+        message=message,
+        request_id=(token.request_id if token else message.request_id) or str(uuid.uuid4()),
+        snapshot=snapshot,
+        surface=surface,
+        catalog=snapshot.items if surface.universe == "items" else snapshot.users,
+        user=user,
+        features=_features(user),
+        calls=SourceCalls(deadline, mesh.models.breakers),
+        now_unix_s=context_time or int(time.time()),
+        offset=token.offset if token else 0,
+        page_size=message.page_size or surface.page_size,
+        started_s=started_s,
+    )

@@ -1,0 +1,108 @@
+"""Stage 7: the page as the caller sees it, and what it lacks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from recmesh.orchestrator.admission import Admitted
+from recmesh.orchestrator.blend import Float32
+from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
+from recmesh.orchestrator.retrieval import Candidates
+from recmesh.v1 import common_pb2, recommendation_pb2
+
+Int32 = npt.NDArray[np.int32]
+
+REASONS = {
+    "cf": "Colleagues with similar reading engaged with this",
+    "behavioral": "Follows from what you read recently",
+    "nlp": "Close in content to your interests",
+    "vector-index": "Close in content to your interests",
+    "network": "Engaged with in your professional network",
+    "fresh": "Newly published",
+    "popular": "Widely read at the moment",
+}
+"""One sentence for people, by source; the first source that proposed the item speaks."""
+
+
+def _attribution_token(request: Admitted) -> str:
+    text = json.dumps(
+        [request.request_id, request.message.surface, request.snapshot.policy.version],
+        separators=(",", ":"),
+    )
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _describe_state(response: recommendation_pb2.RecommendResponse, request: Admitted) -> None:
+    """Sources, versions and degradations: what the page was made with, and without."""
+    for name, status in request.calls.statuses.items():
+        response.sources.append(status)
+        if status.state != common_pb2.SOURCE_STATE_OK:
+            response.degradations.add(
+                component=name, reason=status.detail, effect="the page does without its opinion"
+            )
+        elif name in request.surface.model_weights and status.version:
+            response.versions.models[name] = status.version
+    response.degraded = len(response.degradations) > 0
+    response.versions.policy = request.snapshot.policy.version
+    response.versions.catalog = request.catalog.version
+    if request.snapshot.embedding is not None and "vector-index" in request.calls.statuses:
+        response.versions.embedding = request.snapshot.embedding.version
+    response.latency.FromNanoseconds(int((time.monotonic() - request.started_s) * 1e9))
+
+
+def empty_page(request: Admitted) -> recommendation_pb2.RecommendResponse:
+    """The answer to a request that was only to be checked."""
+    response = recommendation_pb2.RecommendResponse(request_id=request.request_id)
+    _describe_state(response, request)
+    return response
+
+
+def answer(
+    request: Admitted,
+    candidates: Candidates,
+    rows: Int32,
+    utility: Float32,
+    objectives: Mapping[str, Float32],
+    chosen: Int32,
+    relaxed: tuple[str, ...],
+) -> recommendation_pb2.RecommendResponse:
+    """Writes the page.
+
+    Args:
+        request: what was asked.
+        candidates: what was retrieved.
+        rows: catalog rows of the candidates that could be shown ``[n]``.
+        utility: their blended utility ``[n]``.
+        objectives: their value for every weighed objective ``[n]``.
+        chosen: positions among ``rows``, all slots from the first page on.
+        relaxed: slate rules that gave way.
+    """
+    response = recommendation_pb2.RecommendResponse(
+        request_id=request.request_id,
+        attribution_token=_attribution_token(request),
+        relaxed_rules=relaxed,
+    )
+    page = chosen[request.offset :]
+    for rank, position in enumerate(page.tolist(), start=request.offset + 1):
+        row = int(rows[position])
+        slot = response.recommendations.add(
+            item_id=request.catalog.item_ids[row], rank=rank, score=float(utility[position])
+        )
+        if request.message.explain:
+            for name, column in objectives.items():
+                slot.objective_scores[name] = float(column[position])
+            slot.sources.extend(
+                name for name, proposed in candidates.proposed.items() if row in proposed
+            )
+            slot.reason = REASONS.get(slot.sources[0], "Proposed") if slot.sources else "As asked"
+    last = request.offset + len(page)
+    if len(page) == request.page_size and last < min(len(rows), MAX_SLOTS):
+        response.next_page_token = PageToken(request.request_id, last).encode()
+    _describe_state(response, request)
+    return response

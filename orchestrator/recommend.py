@@ -1,0 +1,73 @@
+"""One request, top to bottom: admit, retrieve, filter, score, blend, select, answer."""
+
+from __future__ import annotations
+
+from recmesh.orchestrator.admission import admit
+from recmesh.orchestrator.answer import answer, empty_page
+from recmesh.orchestrator.blend import mixed_weights, relevance, utility
+from recmesh.orchestrator.eligibility import filter_candidates
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.objectives import OBJECTIVES, ObjectiveInput
+from recmesh.orchestrator.retrieval import retrieve
+from recmesh.orchestrator.scoring import score
+from recmesh.orchestrator.slate import SlateRules, select
+from recmesh.v1 import recommendation_pb2
+
+
+async def recommend(
+    mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: float
+) -> recommendation_pb2.RecommendResponse:
+    """Fills one page.
+
+    Args:
+        mesh: models, index and snapshot to answer with.
+        message: valid by the contract's static rules.
+        budget_s: seconds until the caller's deadline; infinite when there is none.
+
+    Raises:
+        InvalidRequestError: the request breaks a rule; names the field.
+        DeadlineError: the deadline leaves no time to answer.
+    """
+    # Admit.
+    request = admit(mesh, message, budget_s)
+    if message.validate_only:
+        return empty_page(request)
+    surface, catalog = request.surface, request.catalog
+
+    # Retrieve.
+    candidates = await retrieve(mesh, request)
+
+    # Filter.
+    filtered = filter_candidates(
+        catalog, candidates.rows, message, request.user, request.now_unix_s
+    )
+    rows = filtered.kept
+
+    # Score.
+    matrix = await score(mesh, request, candidates, rows)
+
+    # Blend.
+    weights = mixed_weights(surface.objective_weights, dict(message.objective_preferences))
+    seen_by_objectives = ObjectiveInput(
+        catalog=catalog,
+        rows=rows,
+        relevance=relevance(matrix, surface.model_weights),
+        now_unix_s=request.now_unix_s,
+        freshness_half_life_days=surface.freshness_half_life_days,
+    )
+    objectives = {name: OBJECTIVES[name](seen_by_objectives) for name in weights}
+    blended = utility(list(objectives.values()), list(weights.values()))
+
+    # Select.
+    slate = select(
+        blended,
+        catalog.topics.bits[rows],
+        SlateRules(
+            slots=request.slots,
+            mmr_lambda=surface.mmr_lambda,
+            max_per_topic=surface.max_per_topic,
+        ),
+    )
+
+    # Answer.
+    return answer(request, candidates, rows, blended, objectives, slate.chosen, slate.relaxed)

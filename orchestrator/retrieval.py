@@ -1,0 +1,169 @@
+"""Stage 2: candidates from every source of the surface, all at once.
+
+Models and the vector index are asked in parallel, each within its own timeout. What is
+popular and what is fresh comes from the catalog in memory, so there is always a floor
+that needs no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from recmesh.orchestrator.admission import Admitted
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.v1 import common_pb2, model_pb2
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+VECTOR_INDEX = "vector-index"
+POPULAR = "popular"
+FRESH = "fresh"
+EMBEDDER = "nlp"
+
+
+@dataclass(slots=True)
+class Candidates:
+    """What was retrieved."""
+
+    rows: Int32
+    """Distinct catalog rows, in a stable order: by source, then by the source's rank."""
+    proposed: dict[str, Int32] = field(default_factory=dict)
+    """Every source's rows, best first."""
+    raw_scores: dict[str, Float32] = field(default_factory=dict)
+    """Raw scores aligned with ``proposed``, of the sources that score."""
+
+
+async def _from_model(mesh: Mesh, request: Admitted, name: str) -> tuple[Int32, Float32]:
+    answer = await request.calls.ask(
+        name,
+        request.surface.source_timeout_s,
+        lambda timeout_s: mesh.models.clients[name].retrieve(
+            model_pb2.RetrieveRequest(
+                request_id=request.request_id,
+                surface=request.message.surface,
+                user=request.features,
+                query=request.message.query,
+                limit=request.surface.source_limit,
+                now_unix_s=request.now_unix_s,
+            ),
+            timeout_s=timeout_s,
+        ),
+    )
+    if answer is None:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    request.calls.statuses[name].version = answer.version
+    rows = request.catalog.rows(list(answer.item_ids))
+    return rows, np.array(answer.scores, np.float32)
+
+
+async def _from_index(mesh: Mesh, request: Admitted) -> tuple[Int32, Float32]:
+    nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+    embedding = request.snapshot.embedding
+    if mesh.index is None or embedding is None or EMBEDDER not in mesh.models.clients:
+        request.calls.record(
+            VECTOR_INDEX, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "no embedding version is live"
+        )
+        return nothing
+    query = request.message.query
+    wanted = (
+        model_pb2.EmbedRequest(
+            request_id=request.request_id,
+            texts=model_pb2.TextBatch(texts=[query]),
+            now_unix_s=request.now_unix_s,
+        )
+        if query
+        else model_pb2.EmbedRequest(
+            request_id=request.request_id, user=request.features, now_unix_s=request.now_unix_s
+        )
+    )
+    embedded = await request.calls.ask(
+        EMBEDDER,
+        request.surface.source_timeout_s,
+        lambda timeout_s: mesh.models.clients[EMBEDDER].embed(wanted, timeout_s=timeout_s),
+    )
+    if embedded is None:
+        request.calls.record(
+            VECTOR_INDEX, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "no vector to search with"
+        )
+        return nothing
+    if len(embedded.missing) > 0:
+        return nothing
+    if embedded.embedding_version != embedding.version:
+        request.calls.record(
+            VECTOR_INDEX,
+            common_pb2.SOURCE_STATE_ERROR,
+            0.0,
+            f"encoder speaks {embedded.embedding_version}, the index {embedding.version}",
+        )
+        return nothing
+    index, vector = mesh.index, np.array(embedded.values, np.float32)
+    limit = request.surface.source_limit
+    found = await request.calls.ask(
+        VECTOR_INDEX,
+        request.surface.source_timeout_s,
+        lambda timeout_s: (
+            index.search_hybrid(embedding.collection, vector, query, limit, timeout_s=timeout_s)
+            if query
+            else index.search(embedding.collection, vector, limit, timeout_s=timeout_s)
+        ),
+    )
+    if found is None:
+        return nothing
+    request.calls.statuses[VECTOR_INDEX].version = embedding.version
+    # Fused ranks and cosines have different scales; the rank reads the same for both.
+    scores = (1.0 - np.arange(len(found.item_ids)) / limit).astype(np.float32)
+    return request.catalog.rows(found.item_ids), scores
+
+
+async def _from(mesh: Mesh, request: Admitted, source: str) -> tuple[Int32, Float32]:
+    if source in mesh.models.clients:
+        return await _from_model(mesh, request, source)
+    if source == VECTOR_INDEX:
+        return await _from_index(mesh, request)
+    if source in (POPULAR, FRESH):
+        catalog = request.catalog
+        rows = (catalog.popular_rows if source == POPULAR else catalog.fresh_rows)[
+            : request.floor_limit
+        ]
+        request.calls.record(source, common_pb2.SOURCE_STATE_OK, 0.0).version = catalog.version
+        return rows, np.empty(0, np.float32)
+    request.calls.record(
+        source, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "not deployed in this mesh"
+    )
+    return np.empty(0, np.int32), np.empty(0, np.float32)
+
+
+async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
+    """Asks every source of the surface and joins what they propose."""
+    if request.message.candidate_item_ids:
+        rows = request.catalog.rows(list(request.message.candidate_item_ids))
+        return Candidates(rows[rows >= 0])
+    surface = request.message.surface
+    sources = [
+        source
+        for source in request.surface.sources
+        if source not in mesh.models.clients
+        or mesh.models.can(source, model_pb2.CAPABILITY_RETRIEVE, surface)
+    ]
+    if POPULAR not in sources:
+        # The floor: a page is never empty because every source is down.
+        sources.append(POPULAR)
+    answers = await asyncio.gather(*(_from(mesh, request, source) for source in sources))
+    joined = Candidates(np.empty(0, np.int32))
+    for source, (rows, scores) in zip(sources, answers, strict=True):
+        known = rows >= 0
+        joined.proposed[source] = rows[known]
+        if len(scores):
+            joined.raw_scores[source] = scores[known]
+        request.calls.statuses.setdefault(
+            source, common_pb2.SourceStatus(name=source, state=common_pb2.SOURCE_STATE_OK)
+        ).candidate_count = int(known.sum())
+    everything = np.concatenate(list(joined.proposed.values()))
+    _, first = np.unique(everything, return_index=True)
+    joined.rows = everything[np.sort(first)]
+    return joined

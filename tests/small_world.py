@@ -1,0 +1,129 @@
+"""A data set small enough to check by hand, and a model that is a plain function."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import RecMeshError
+from recmesh.storage.interchange import TABLES
+from recmesh.v1 import model_pb2
+
+NOW_UNIX_S = int(datetime(2026, 1, 31, tzinfo=UTC).timestamp())
+DAY_S = 86_400
+BLANKS: dict[pa.DataType, Any] = {pa.string(): "", pa.list_(pa.string()): [], pa.bool_(): True}
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """A table of the interchange format with blanks filled in."""
+    schema = TABLES[name].columns
+    filled = [{f.name: BLANKS.get(f.type) for f in schema} | row for row in rows]
+    return pa.Table.from_pylist(filled, schema=schema)
+
+
+def dataset(folder: Path, n_items: int = 40) -> Dataset:
+    """``n_items`` items over 4 topics, 3 doctors; ``reader`` has read i0 and i1."""
+    at = [datetime.fromtimestamp(NOW_UNIX_S - i * DAY_S, UTC) for i in range(max(n_items, 10))]
+    items = [
+        {
+            "item_id": f"i{i}",
+            "title": f"Title {i}",
+            "content_type": "article" if i % 2 else "guideline",
+            "topics": [f"t{i % 4}"],
+            "countries": ["DE"] if i == 5 else [],
+            "published_at": at[i],
+            "expires_at": at[1] if i == 6 else None,
+        }
+        for i in range(n_items)
+    ]
+    users = [
+        {"user_id": u, "country": "FR", "specialties": ["cardiology"]}
+        for u in ("reader", "colleague", "stranger")
+    ]
+    events = [
+        {
+            "event_id": f"e{i}",
+            "user_id": u,
+            "item_id": item,
+            "event_type": "click",
+            "time": at[9 - i],
+        }
+        for i, (u, item) in enumerate(
+            [("reader", "i0"), ("colleague", "i3"), ("reader", "i1"), ("stranger", "i3")]
+        )
+    ]
+    edges = [{"source_user_id": "reader", "target_user_id": "colleague", "edge_type": "follow"}]
+    files = {}
+    for name, rows in {"items": items, "users": users, "events": events, "edges": edges}.items():
+        if rows:
+            files[name] = folder / f"{name}.parquet"
+            pq.write_table(table(name, rows), files[name])
+    return Dataset(version="small", files=files)
+
+
+class FunctionModel:
+    """A ModelClient whose opinion is a function of the item id; may be slow or broken."""
+
+    def __init__(
+        self, name: str, opinion: Callable[[str], float | None], n_items: int = 40
+    ) -> None:
+        self.name = name
+        self.opinion = opinion
+        self.n_items = n_items
+        self.delay_s = 0.0
+        self.failure: RecMeshError | None = None
+        self.scored: list[str] = []
+
+    async def _work(self) -> None:
+        await asyncio.sleep(self.delay_s)
+        if self.failure is not None:
+            raise self.failure
+
+    async def describe(self, *, timeout_s: float) -> model_pb2.DescribeResponse:
+        await self._work()
+        return model_pb2.DescribeResponse(
+            name=self.name,
+            version="1",
+            capabilities=[model_pb2.CAPABILITY_RETRIEVE, model_pb2.CAPABILITY_SCORE],
+        )
+
+    async def retrieve(
+        self, request: model_pb2.RetrieveRequest, *, timeout_s: float
+    ) -> model_pb2.RetrieveResponse:
+        await self._work()
+        liked = {f"i{i}": self.opinion(f"i{i}") for i in range(self.n_items)}
+        best = sorted(
+            ((s, i) for i, s in liked.items() if s is not None),
+            key=lambda pair: (-pair[0], pair[1]),
+        )[: request.limit]
+        return model_pb2.RetrieveResponse(
+            item_ids=[i for _, i in best], scores=[s for s, _ in best], version="1"
+        )
+
+    async def score(
+        self, request: model_pb2.ScoreRequest, *, timeout_s: float
+    ) -> model_pb2.ScoreResponse:
+        await self._work()
+        self.scored.extend(request.item_ids)
+        opinions = [self.opinion(i) for i in request.item_ids]
+        return model_pb2.ScoreResponse(
+            scores=[0.0 if s is None else s for s in opinions],
+            missing=[i for i, s in enumerate(opinions) if s is None],
+            version="1",
+        )
+
+    async def embed(
+        self, request: model_pb2.EmbedRequest, *, timeout_s: float
+    ) -> model_pb2.EmbedResponse:
+        await self._work()
+        return model_pb2.EmbedResponse()
+
+    async def close(self) -> None:
+        pass
