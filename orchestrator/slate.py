@@ -68,6 +68,7 @@ def select(
     membership = topic_of_bit[:, used_topics]
     per_topic = np.zeros(membership.shape[1], np.int64)
     available = np.isfinite(utility)
+    worth = np.where(available, utility, np.float32(0))
     similarity = np.zeros(n, np.float32)
     chosen: list[int] = []
     relaxed: list[str] = []
@@ -80,7 +81,7 @@ def select(
             within_caps = available
             if "max_per_topic" not in relaxed:
                 relaxed.append("max_per_topic")
-        marginal = rules.mmr_lambda * utility - (1.0 - rules.mmr_lambda) * similarity
+        marginal = rules.mmr_lambda * worth - (1.0 - rules.mmr_lambda) * similarity
         best = int(np.argmax(np.where(within_caps, marginal, -np.inf)))
         chosen.append(best)
         available[best] = False
