@@ -1,0 +1,28 @@
+"""What an orchestrator replica offers to backend services."""
+
+from __future__ import annotations
+
+from recmesh.deployments.grpc_server import GrpcServer
+from recmesh.deployments.grpc_service import add_service
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.recommend import recommend
+from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
+
+RECOMMENDATION = recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"]
+FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
+CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
+
+
+def edge_server(mesh: Mesh) -> GrpcServer:
+    """A server, not started yet, with every service callers may use."""
+
+    async def answer(
+        request: recommendation_pb2.RecommendRequest, remaining_s: float
+    ) -> recommendation_pb2.RecommendResponse:
+        return await recommend(mesh, request, remaining_s)
+
+    server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
+    add_service(server.server, RECOMMENDATION, {"Recommend": answer}, checked=True)
+    add_service(server.server, FEEDBACK, {}, checked=True)
+    add_service(server.server, CATALOG, {}, checked=True)
+    return server

@@ -1,0 +1,88 @@
+"""Offers services of the contract on a server.
+
+A method is a plain coroutine from message and remaining seconds to message. Everything
+that is the same for all of them happens here once: parsing (so that a malformed message
+is INVALID_ARGUMENT, not UNKNOWN), the contract's validation rules, the caller's deadline,
+and errors. A method of the contract that is not given answers UNIMPLEMENTED by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from recmesh.deployments.grpc_errors import abort
+from recmesh.deployments.validation import validate
+from recmesh.storage.errors import InvalidRequestError, UnsupportedError
+
+Method = Callable[[Any, float], Awaitable[Message]]
+"""From a request and the seconds its caller still waits (infinite: for ever) to a response."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+def _unary(method: Method, request_type: type[Message], checked: bool) -> Any:
+    async def handle(raw: bytes, context: Context) -> bytes:
+        try:
+            try:
+                request = request_type.FromString(raw)
+            except DecodeError as error:
+                raise InvalidRequestError(
+                    "request", "not a message of the contract, or text that is not UTF-8"
+                ) from error
+            if checked:
+                validate(request)
+            remaining_s = context.time_remaining()
+            response = await method(request, math.inf if remaining_s is None else remaining_s)
+            return response.SerializeToString()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
+            await abort(context, error)
+
+    return handle
+
+
+def _missing(descriptor: MethodDescriptor) -> Any:
+    async def refuse(_: Any, context: Context) -> bytes:
+        name = f"{descriptor.containing_service.name}.{descriptor.name}"
+        await abort(context, UnsupportedError(f"{name} is not available in this release"))
+
+    return refuse
+
+
+def add_service(
+    server: grpc.aio.Server,
+    service: ServiceDescriptor,
+    methods: Mapping[str, Method],
+    *,
+    checked: bool,
+) -> None:
+    """Registers a service.
+
+    Args:
+        server: not started yet.
+        service: of the contract.
+        methods: coroutines of the unary methods on offer, by method name.
+        checked: whether requests are held against the contract's validation rules; true
+            where requests enter, false between parts of the mesh.
+    """
+    handlers: dict[str, Any] = {}
+    for method in service.methods:
+        offered = methods.get(method.name)
+        if offered is not None:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                _unary(offered, GetMessageClass(method.input_type), checked)
+            )
+        elif method.client_streaming:
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_missing(method))
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_missing(method))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service.full_name, handlers),)
+    )
