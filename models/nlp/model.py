@@ -1,0 +1,104 @@
+"""The serving side of the language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from recmesh.models.model import Capability, Context, Description, Float32, Model, User
+from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
+from recmesh.models.nlp.encoder import Encoder
+from recmesh.storage.artifacts import Artifact
+from recmesh.storage.errors import ArtifactError
+
+QUERIES_KEPT = 4096
+
+
+class LanguageModel(Model):
+    """Scores items by what they say. Retrieval is the vector index' work."""
+
+    def __init__(self, artifact: Artifact, encoder: Encoder | None = None) -> None:
+        parameters = artifact.card.parameters
+        try:
+            self._item_vectors: Float32 = artifact.tensors["item_vectors"].astype(np.float32)
+            self._item_rows = {id_: row for row, id_ in enumerate(artifact.strings["item_ids"])}
+            self._specialties: dict[str, Float32] = dict(
+                zip(
+                    artifact.strings["specialties"],
+                    artifact.tensors["specialty_vectors"].astype(np.float32),
+                    strict=True,
+                )
+            )
+            self._mean: Float32 = artifact.tensors["mean"]
+            self._covariance: Float32 = artifact.tensors["covariance"]
+            version = str(parameters["embedding_version"])
+            choice = str(parameters["encoder"])
+            self._doctor = DoctorEmbedding(
+                half_life_days=float(parameters["half_life_days"]),
+                profile_events=float(parameters["profile_events"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise ArtifactError(f"artifact nlp@{artifact.version} lacks {error}") from error
+        self._encoder = encoder or Encoder.choose(choice)
+        if self._encoder.version != version:
+            raise ArtifactError(
+                f"artifact nlp@{artifact.version} was made by encoder {version}, here is "
+                f"{self._encoder.version}; run: recmesh train nlp"
+            )
+        self._query = lru_cache(maxsize=QUERIES_KEPT)(self._embed_query)
+        self.description = Description(
+            name=artifact.card.model,
+            version=artifact.version,
+            capabilities=frozenset({Capability.SCORE, Capability.EMBED}),
+            owner=artifact.card.owner,
+            embedding_dim=int(self._item_vectors.shape[1]),
+            embedding_version=version,
+            calibration=artifact.card.calibration,
+        )
+
+    def _embed_query(self, query: str) -> Float32:
+        vector: Float32 = self._encoder.encode([query])[0]
+        vector.setflags(write=False)  # shared by all callers
+        return vector
+
+    def embed_texts(self, texts: Sequence[str]) -> Float32:
+        """Unit vectors ``[len(texts), dim]``."""
+        if len(texts) == 1:
+            return self._query(texts[0])[None, :].copy()
+        return self._encoder.encode(texts)
+
+    def embed_user(self, user: User, now_unix_s: int) -> Float32 | None:
+        """Unit vector ``[dim]`` of history and specialties; None when both are unknown."""
+        return self._doctor.embed(
+            user, now_unix_s, self._item_rows, self._item_vectors, self._specialties
+        )
+
+    def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
+        """Cosine to the query, or standard deviations above the user's mean cosine.
+
+        Without a query the cosine is standardised over the whole catalogue: its mean is
+        ``mean·u`` and its variance ``uᵀ·covariance·u``, whatever items are asked.
+        """
+        scores = np.full(len(item_ids), np.nan, np.float32)
+        if context.query:
+            vector: Float32 | None = self._query(context.query)
+        else:
+            vector = self.embed_user(context.user, context.now_unix_s)
+        if vector is None:
+            return scores
+        rows = np.array([self._item_rows.get(id_, -1) for id_ in item_ids], np.int64)
+        known = rows >= 0
+        # einsum, not BLAS: a row's sum is then the same whatever rows stand beside it.
+        cosines = np.einsum("ij,j->i", self._item_vectors[rows[known]], vector)
+        if not context.query:
+            deviation = float(np.sqrt(max(float(vector @ self._covariance @ vector), 0.0)))
+            cosines = (cosines - self._mean @ vector) / max(deviation, 1e-6)
+        scores[known] = cosines
+        return scores
+
+
+def load(artifact: Artifact) -> Model:
+    """Makes the serving model of a published artifact."""
+    return LanguageModel(artifact)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, User
+from recmesh.models.nlp import load, train
+from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
+from recmesh.storage.artifacts import Artifact
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import ConfigurationError
+from recmesh.storage.interchange import EVENT_TYPES, TABLES
+
+NOW = 1_700_000_000
+TITLES = {
+    "heart": "Atrial fibrillation and anticoagulation",
+    "heart2": "Heart failure with reduced ejection fraction",
+    "skin": "Topical treatment of plaque psoriasis",
+    "tax": "Accounting for a small practice",
+}
+
+
+def write_table(folder: Path, name: str, rows: list[dict[str, object]]) -> Path:
+    schema = TABLES[name].columns
+    lists = {f.name: [] for f in schema if pa.types.is_list(f.type)}
+    texts = {f.name: "" for f in schema if pa.types.is_string(f.type)}
+    table = pa.Table.from_pylist([{**lists, **texts, **row} for row in rows], schema=schema)
+    pq.write_table(table, folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("dataset")
+    items = [{"item_id": i, "content_type": "article", "title": t} for i, t in TITLES.items()]
+    users = [{"user_id": "u", "specialties": ["Cardiology"]}]
+    events = [
+        {
+            "event_id": str(n),
+            "user_id": "u",
+            "item_id": item,
+            "event_type": "click",
+            "time": datetime.fromtimestamp(NOW + n, UTC),
+        }
+        for n, item in enumerate(["heart", "heart2"])
+    ]
+    rows = {"items": items, "users": users, "events": events}
+    return Dataset("v", {name: write_table(folder, name, r) for name, r in rows.items()})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Dataset, cache: Path) -> TrainedModel:
+    return train(dataset, TrainOptions(parameters={"cache": str(cache)}))
+
+
+@pytest.fixture(scope="module")
+def model(trained: TrainedModel) -> Model:
+    return load(Artifact("1", trained.card, trained.tensors, trained.strings))
+
+
+READER = User("u", ["heart"], [EVENT_TYPES["click"]], [NOW - 60])
+
+
+def test_vectors_have_unit_length(trained: TrainedModel, model: Model) -> None:
+    for vectors in (trained.tensors["item_vectors"], model.embed_texts(["a", "longer text"])):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_second_training_embeds_nothing_and_is_equal(
+    dataset: Dataset, cache: Path, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recmesh.models.nlp.encoder.Encoder._load", lambda _: pytest.fail("loaded"))
+    again = train(dataset, TrainOptions(parameters={"cache": str(cache)}))
+    assert again.card == trained.card
+    for name, tensor in trained.tensors.items():
+        np.testing.assert_array_equal(tensor, again.tensors[name])
+
+
+def test_reader_prefers_alike_items(model: Model) -> None:
+    scores = model.score(Context(READER, "feed", NOW), ["heart2", "tax", "nowhere"])
+    assert scores[0] > scores[1]
+    assert np.isnan(scores[2])
+
+
+def test_scores_are_standard_over_the_catalogue(model: Model) -> None:
+    scores = model.score(Context(READER, "feed", NOW), list(TITLES))
+    assert scores.mean() == pytest.approx(0, abs=1e-4)
+    assert scores.std() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("query", ["", "skin disease"])
+def test_score_does_not_depend_on_candidates(model: Model, query: str) -> None:
+    context = Context(READER, "feed", NOW, query)
+    together = model.score(context, list(TITLES))
+    alone = np.concatenate([model.score(context, [item]) for item in TITLES])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_query_finds_its_item(model: Model) -> None:
+    scores = model.score(Context(User("x"), "search", NOW, "skin disease"), list(TITLES))
+    assert list(TITLES)[int(scores.argmax())] == "skin"
+
+
+def test_profile_serves_newcomers(model: Model) -> None:
+    newcomer = User("new", specialties=["Cardiology"])
+    scores = model.score(Context(newcomer, "feed", NOW), ["heart", "tax"])
+    assert scores[0] > scores[1]
+
+
+def test_unknown_user_has_no_vector_and_no_opinion(model: Model) -> None:
+    stranger = User("x", ["nowhere"], [EVENT_TYPES["click"]], [NOW], specialties=["Alchemy"])
+    assert model.embed_user(stranger, NOW) is None
+    assert np.isnan(model.score(Context(stranger, "feed", NOW), list(TITLES))).all()
+
+
+def test_history_fades() -> None:
+    vectors = np.eye(2, dtype=np.float32)
+    click = EVENT_TYPES["click"]
+    user = User("u", ["a", "b"], [click, click], [NOW - 30 * 86_400, NOW])
+    vector = DoctorEmbedding(30, 1).embed(user, NOW, {"a": 0, "b": 1}, vectors, {})
+    assert vector is not None
+    assert vector[0] / vector[1] == pytest.approx(0.5)
+
+
+def test_unknown_encoder_says_how_to_mend_it(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="RECMESH_ENCODER"):
+        train(dataset, TrainOptions(parameters={"encoder": str(tmp_path)}))
