@@ -1,0 +1,69 @@
+"""A co-located model: the same messages, no network, no serialisation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import structlog
+
+from recmesh.deployments.model_methods import ModelMethods
+from recmesh.models.model import Model
+from recmesh.storage.errors import DeadlineError, RecMeshError
+from recmesh.v1 import model_pb2
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger(__name__)
+
+
+class InProcessModelClient:
+    """Adapter of :class:`~recmesh.orchestrator.model_client.ModelClient`."""
+
+    def __init__(self, model: Model, threads: int = 2) -> None:
+        self._methods = ModelMethods(model, threads)
+        self._name = model.description.name
+
+    @property
+    def name(self) -> str:
+        """The model's name in the policy."""
+        return self._name
+
+    async def _within(self, call: Awaitable[Answer], timeout_s: float) -> Answer:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call
+        except TimeoutError as error:
+            raise DeadlineError(f"model {self._name} did not answer in {timeout_s} s") from error
+        except RecMeshError:
+            raise
+        except Exception as error:
+            # As over the network: a defect in a model is the model's failure, without text.
+            log.exception("model failed", model=self._name)
+            raise RecMeshError(f"model {self._name} failed") from error
+
+    async def describe(self, *, timeout_s: float) -> model_pb2.DescribeResponse:
+        """What the model is."""
+        return await self._within(self._methods.describe(model_pb2.DescribeRequest()), timeout_s)
+
+    async def retrieve(
+        self, request: model_pb2.RetrieveRequest, *, timeout_s: float
+    ) -> model_pb2.RetrieveResponse:
+        """A user's best items."""
+        return await self._within(self._methods.retrieve(request), timeout_s)
+
+    async def score(
+        self, request: model_pb2.ScoreRequest, *, timeout_s: float
+    ) -> model_pb2.ScoreResponse:
+        """Opinions of items."""
+        return await self._within(self._methods.score(request), timeout_s)
+
+    async def embed(
+        self, request: model_pb2.EmbedRequest, *, timeout_s: float
+    ) -> model_pb2.EmbedResponse:
+        """Vectors."""
+        return await self._within(self._methods.embed(request), timeout_s)
+
+    async def close(self) -> None:
+        """Lets go of the model's threads."""
+        self._methods.close()

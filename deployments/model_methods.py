@@ -1,0 +1,125 @@
+"""A model of ours, speaking the contract's messages.
+
+The one translation between :class:`~recmesh.models.model.Model` and ``recmesh.v1``: a
+replica offers these methods over gRPC, and a co-located client calls them directly,
+without serialisation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from recmesh.models.model import Context, Float32, Model, User
+from recmesh.storage.errors import InvalidRequestError, RecMeshError
+from recmesh.v1 import common_pb2, model_pb2
+
+Result = TypeVar("Result")
+
+
+def _user(features: common_pb2.UserFeatures) -> User:
+    lengths = {
+        len(features.history_item_ids),
+        len(features.history_event_types),
+        len(features.history_times_unix_s),
+    }
+    if len(lengths) != 1:
+        raise InvalidRequestError(
+            "user.history_item_ids", "not aligned with history_event_types and _times_unix_s"
+        )
+    return User(
+        user_id=features.user_id,
+        history_item_ids=list(features.history_item_ids),
+        history_event_types=list(features.history_event_types),
+        history_times_unix_s=list(features.history_times_unix_s),
+        specialties=list(features.specialties),
+        country=features.country,
+        language=features.language,
+    )
+
+
+def _context(request: model_pb2.RetrieveRequest | model_pb2.ScoreRequest) -> Context:
+    return Context(_user(request.user), request.surface, request.now_unix_s, request.query)
+
+
+class ModelMethods:
+    """The calls of ``ModelService`` on one loaded model.
+
+    Model work runs in threads of its own, so that it never holds up the event loop.
+    Raises what the model raises; a model that answers against the contract is an error.
+    """
+
+    def __init__(self, model: Model, threads: int = 2) -> None:
+        self._model = model
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=model.description.name)
+
+    async def _work(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def describe(self, _: model_pb2.DescribeRequest) -> model_pb2.DescribeResponse:
+        """What the model is."""
+        said = self._model.description
+        return model_pb2.DescribeResponse(
+            name=said.name,
+            version=said.version,
+            capabilities=sorted(c.value for c in said.capabilities),  # type: ignore[misc] # enum numbers
+            surfaces=said.surfaces,
+            embedding_dim=said.embedding_dim,
+            embedding_version=said.embedding_version,
+            calibration=model_pb2.ScoreCalibration(**said.calibration),
+            owner=said.owner,
+        )
+
+    async def retrieve(self, request: model_pb2.RetrieveRequest) -> model_pb2.RetrieveResponse:
+        """A user's best items."""
+        context = _context(request)
+        found = await self._work(lambda: self._model.retrieve(context, request.limit))
+        if not np.isfinite(found.scores).all():
+            raise RecMeshError("the model retrieved items with scores that are not finite")
+        return model_pb2.RetrieveResponse(
+            item_ids=found.item_ids,
+            scores=found.scores.tolist(),
+            version=self._model.description.version,
+        )
+
+    async def score(self, request: model_pb2.ScoreRequest) -> model_pb2.ScoreResponse:
+        """Opinions of items; what is not a number is said to be missing."""
+        context = _context(request)
+        ids = list(request.item_ids)
+        scores: Float32 = await self._work(lambda: self._model.score(context, ids))
+        if np.isinf(scores).any():
+            raise RecMeshError("the model gave scores that are infinite")
+        missing = np.isnan(scores)
+        return model_pb2.ScoreResponse(
+            scores=np.where(missing, np.float32(0), scores).tolist(),
+            missing=np.flatnonzero(missing).tolist(),
+            version=self._model.description.version,
+        )
+
+    async def embed(self, request: model_pb2.EmbedRequest) -> model_pb2.EmbedResponse:
+        """Vectors of texts or of a user."""
+        said = self._model.description
+        response = model_pb2.EmbedResponse(
+            dim=said.embedding_dim, embedding_version=said.embedding_version
+        )
+        if request.WhichOneof("input") == "texts":
+            texts = list(request.texts.texts)
+            response.values.extend(
+                (await self._work(lambda: self._model.embed_texts(texts))).ravel().tolist()
+            )
+            return response
+        user = _user(request.user)
+        vector = await self._work(lambda: self._model.embed_user(user, request.now_unix_s))
+        if vector is None:
+            response.missing.append(0)
+            vector = np.zeros(said.embedding_dim, np.float32)
+        response.values.extend(vector.tolist())
+        return response
+
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,41 @@
+"""``ModelService`` over gRPC for one model: what a replica runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from recmesh.deployments.grpc_server import GrpcServer
+from recmesh.deployments.grpc_service import Method, add_service
+from recmesh.deployments.model_methods import ModelMethods
+from recmesh.models.model import Model
+from recmesh.v1 import model_pb2
+
+MODEL = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+
+
+def _without_deadline(method: Callable[[Any], Awaitable[Message]]) -> Method:
+    async def call(request: Any, _: float) -> Message:
+        return await method(request)
+
+    return call
+
+
+def model_server(model: Model) -> GrpcServer:
+    """A server, not started yet. Requests were validated where they entered the mesh."""
+    methods = ModelMethods(model)
+    server = GrpcServer([MODEL.full_name])
+    add_service(
+        server.server,
+        MODEL,
+        {
+            "Describe": _without_deadline(methods.describe),
+            "Retrieve": _without_deadline(methods.retrieve),
+            "Score": _without_deadline(methods.score),
+            "Embed": _without_deadline(methods.embed),
+        },
+        checked=False,
+    )
+    return server
