@@ -1,0 +1,104 @@
+"""The serving side of the sequence model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from recmesh.models.behavioral.sasrec import LENGTH, SASRec, gap_buckets
+from recmesh.models.model import (
+    EMPTY,
+    Capability,
+    Context,
+    Description,
+    Float32,
+    Model,
+    Retrieved,
+)
+from recmesh.storage.artifacts import Artifact
+from recmesh.storage.errors import ArtifactError
+from recmesh.storage.interchange import EVENT_TYPES, POSITIVE_EVENT_TYPES
+
+POSITIVE = frozenset(EVENT_TYPES[name] for name in POSITIVE_EVENT_TYPES)
+
+
+class SequenceModel(Model):
+    """Predicts the next item from the history that comes with the call."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        try:
+            self._item_ids = np.array(artifact.strings["item_ids"], dtype=object)
+            parameters = artifact.card.parameters
+            self._net = SASRec(
+                len(self._item_ids), int(parameters["dim"]), int(parameters["blocks"]), 0.0
+            )
+            weights = {name: torch.tensor(t) for name, t in artifact.tensors.items()}
+            self._net.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
+            raise ArtifactError(f"artifact behavioral@{artifact.version}: {error}") from error
+        self._net.eval()
+        self._rows = {item_id: row for row, item_id in enumerate(self._item_ids)}
+        self._vectors: Float32 = self._net.items.weight.detach().numpy()[1:]
+        self.description = Description(
+            name=artifact.card.model,
+            version=artifact.version,
+            capabilities=frozenset({Capability.RETRIEVE, Capability.SCORE}),
+            owner=artifact.card.owner,
+            calibration=artifact.card.calibration,
+        )
+
+    def _scores(self, context: Context) -> Float32 | None:
+        """Scores ``[items]``, standardised over the catalogue; None without history."""
+        user = context.user
+        events = [
+            (self._rows[item_id] + 1, kind, time)
+            for item_id, kind, time in zip(
+                user.history_item_ids,
+                user.history_event_types,
+                user.history_times_unix_s,
+                strict=True,
+            )
+            if kind in POSITIVE and item_id in self._rows
+        ][-LENGTH:]
+        if not events:
+            return None
+        items, kinds, times = zip(*events, strict=True)
+        gaps = gap_buckets(times, context.now_unix_s)
+        with torch.inference_mode():
+            states = self._net(
+                torch.tensor([items]), torch.tensor([kinds]), torch.from_numpy(gaps)[None]
+            )
+            state = states[0, -1].numpy()
+        logits = self._vectors @ state
+        scores: Float32 = (logits - logits.mean()) / max(float(logits.std()), 1e-6)
+        return scores
+
+    def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
+        """Standard deviations above the user's mean over the catalogue; NaN if unknown."""
+        answer = np.full(len(item_ids), np.nan, np.float32)
+        scores = self._scores(context)
+        if scores is not None:
+            rows = np.array([self._rows.get(item_id, -1) for item_id in item_ids], np.int64)
+            answer[rows >= 0] = scores[rows[rows >= 0]]
+        return answer
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        """The likeliest next items that are not in the history."""
+        scores = self._scores(context)
+        if scores is None:
+            return EMPTY
+        seen = [self._rows[i] for i in set(context.user.history_item_ids) if i in self._rows]
+        scores[seen] = -np.inf
+        limit = min(limit, len(scores) - len(seen))
+        if limit <= 0:
+            return EMPTY
+        best = np.argpartition(-scores, limit - 1)[:limit]
+        best = best[np.lexsort((best, -scores[best]))]
+        return Retrieved(self._item_ids[best].tolist(), scores[best])
+
+
+def load(artifact: Artifact) -> Model:
+    """Makes the serving model of a published artifact."""
+    return SequenceModel(artifact)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recmesh.models.behavioral import load, train
+from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, User
+from recmesh.storage.artifacts import Artifact
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import DataError
+from recmesh.storage.interchange import EVENT_TYPES, TABLES
+
+NOW = 1_700_000_000
+ITEMS = [f"i{n}" for n in range(6)]
+OPTIONS = TrainOptions(seed=3, parameters={"dim": 16, "epochs": 60, "patience": 60})
+
+
+def write_table(folder: Path, name: str, rows: list[dict[str, object]]) -> Path:
+    schema = TABLES[name].columns
+    lists = {f.name: [] for f in schema if pa.types.is_list(f.type)}
+    texts = {f.name: "" for f in schema if pa.types.is_string(f.type)}
+    table = pa.Table.from_pylist([{**lists, **texts, **row} for row in rows], schema=schema)
+    pq.write_table(table, folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Everyone walks round the items in order, from a start of their own."""
+    folder = tmp_path_factory.mktemp("dataset")
+    events = [
+        {
+            "event_id": f"{step}-{user}",
+            "user_id": f"u{user}",
+            "item_id": ITEMS[(user + step) % len(ITEMS)],
+            "event_type": "click",
+            "time": datetime.fromtimestamp(NOW + 600 * step + user, UTC),
+        }
+        for step in range(20)
+        for user in range(12)
+    ]
+    items = [{"item_id": i, "content_type": "article", "title": i} for i in ITEMS]
+    rows: dict[str, list[dict[str, object]]] = {"items": items, "events": events}
+    return Dataset("v", {name: write_table(folder, name, r) for name, r in rows.items()})
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Dataset) -> TrainedModel:
+    return train(dataset, OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def model(trained: TrainedModel) -> Model:
+    return load(Artifact("1", trained.card, trained.tensors, trained.strings))
+
+
+def reader(*items: str) -> Context:
+    times = [NOW + 600 * n for n in range(len(items))]
+    user = User("u", items, [EVENT_TYPES["click"]] * len(items), times)
+    return Context(user, "feed", NOW + 600 * len(items))
+
+
+def test_learns_what_follows(model: Model) -> None:
+    assert model.retrieve(reader("i1", "i2", "i3"), 1).item_ids == ["i4"]
+
+
+def test_training_is_deterministic(dataset: Dataset) -> None:
+    short = TrainOptions(seed=3, parameters={"dim": 16, "epochs": 2})
+    first, second = train(dataset, short), train(dataset, short)
+    assert first.card == second.card
+    for name, tensor in first.tensors.items():
+        np.testing.assert_array_equal(tensor, second.tensors[name])
+
+
+def test_no_event_from_until_on_is_used(dataset: Dataset) -> None:
+    with pytest.raises(DataError):
+        train(dataset, TrainOptions(until=datetime.fromtimestamp(NOW, UTC)))
+
+
+def test_retrieval_agrees_with_scores_and_skips_history(model: Model) -> None:
+    context = reader("i0", "i1")
+    found = model.retrieve(context, 10)
+    assert set(found.item_ids) == set(ITEMS) - {"i0", "i1"}
+    assert (np.diff(found.scores) <= 0).all()
+    np.testing.assert_array_equal(found.scores, model.score(context, found.item_ids))
+
+
+def test_score_does_not_depend_on_candidates(model: Model) -> None:
+    context = reader("i0", "i1")
+    alone = [model.score(context, [item])[0] for item in ITEMS]
+    np.testing.assert_array_equal(model.score(context, ITEMS), alone)
+
+
+def test_unknown_items_and_users_have_no_opinion(model: Model) -> None:
+    assert np.isnan(model.score(reader("i0"), ["nowhere", "i1"])).tolist() == [True, False]
+    assert np.isnan(model.score(reader(), ITEMS)).all()
+    assert model.retrieve(reader("nowhere"), 5).item_ids == []
+
+
+def test_everything_seen_leaves_nothing(model: Model) -> None:
+    assert model.retrieve(reader(*ITEMS), 5).item_ids == []
