@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from recmesh.cli.index import index_command
+
 app = typer.Typer(
     name="recmesh",
     help="A gRPC model-serving mesh for recommendations on Ray.",
@@ -16,3 +18,6 @@ app = typer.Typer(
 @app.callback()
 def main() -> None:
     """A gRPC model-serving mesh for recommendations on Ray."""
+
+
+app.command("index")(index_command)
