@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from recmesh.cli.call import call_command
 from recmesh.cli.index import index_command
+from recmesh.cli.serve import serve_command
 
 app = typer.Typer(
     name="recmesh",
@@ -21,3 +23,5 @@ def main() -> None:
 
 
 app.command("index")(index_command)
+app.command("serve")(serve_command)
+app.command("call")(call_command)

@@ -1,0 +1,68 @@
+"""``recmesh call``: one request to a running mesh, answered for people or for scripts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToJson
+from rich.console import Console
+from rich.table import Table
+
+from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+def print_page(console: Console, response: recommendation_pb2.RecommendResponse) -> None:
+    """Draws one page with its sources."""
+    table = Table("", "item", "score", "sources", "reason", title=f"request {response.request_id}")
+    for slot in response.recommendations:
+        table.add_row(
+            str(slot.rank), slot.item_id, f"{slot.score:.3f}", ", ".join(slot.sources), slot.reason
+        )
+    console.print(table)
+    for status in response.sources:
+        state = common_pb2.SourceState.Name(status.state).removeprefix("SOURCE_STATE_").lower()
+        latency_ms = status.latency.ToMicroseconds() / 1000
+        console.print(
+            f"  {status.name:<13} {state:<12} {latency_ms:6.1f} ms  {status.detail}", style="dim"
+        )
+    console.print(
+        f"  {response.latency.ToMicroseconds() / 1000:.1f} ms, policy {response.versions.policy}"
+        + (", degraded" if response.degraded else "")
+    )
+
+
+def call_command(
+    user_id: Annotated[str, typer.Argument(help="The doctor.")],
+    surface: Annotated[str, typer.Option(help="feed, search, swipe or network.")] = "feed",
+    query: Annotated[str, typer.Option(help="What the doctor typed; search only.")] = "",
+    page_size: Annotated[int, typer.Option(help="Items; 0 is the surface's default.")] = 0,
+    address: Annotated[str, typer.Option(help="Where the mesh listens.")] = DEFAULT_ADDRESS,
+    timeout_s: Annotated[float, typer.Option(help="Deadline in seconds.")] = 1.0,
+    json: Annotated[bool, typer.Option("--json", help="The response as JSON.")] = False,
+) -> None:
+    """Ask a running mesh for one page.
+
+    Examples:
+
+        recmesh call d42
+
+        recmesh call d42 --surface search --query "heart failure" --json
+    """
+    request = recommendation_pb2.RecommendRequest(
+        surface=surface, user_id=user_id, query=query, page_size=page_size, explain=True
+    )
+    with grpc.insecure_channel(address) as channel:
+        stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
+        try:
+            response = stub.Recommend(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            Console(stderr=True).print(f"[red]{error.code().name}[/red] {error.details()}")
+            raise typer.Exit(1) from None
+    if json:
+        typer.echo(MessageToJson(response, preserving_proto_field_name=True))
+    else:
+        print_page(Console(), response)
