@@ -15,9 +15,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.storage.errors import (
     DeadlineError,
     InvalidRequestError,
+    NotFoundError,
     OverloadedError,
     RecMeshError,
     UnavailableError,
@@ -29,7 +31,11 @@ Answer = TypeVar("Answer", bound=Message)
 
 EJECTION_S = 0.5
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A node that vanishes without closing its connections is noticed by these.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -49,6 +55,7 @@ ERRORS: dict[grpc.StatusCode, type[RecMeshError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
 }
 
 

@@ -78,8 +78,13 @@ class ModelMethods:
         """A user's best items."""
         context = _context(request)
         found = await self._work(lambda: self._model.retrieve(context, request.limit))
-        if not np.isfinite(found.scores).all():
-            raise RecMeshError("the model retrieved items with scores that are not finite")
+        if len(found.item_ids) > request.limit or len(found.item_ids) != len(found.scores):
+            raise RecMeshError(
+                f"the model retrieved {len(found.item_ids)} items with {len(found.scores)} "
+                f"scores; at most {request.limit} were asked"
+            )
+        if not np.isfinite(found.scores).all() or (np.diff(found.scores) > 0).any():
+            raise RecMeshError("the model retrieved scores that are not finite or not in order")
         return model_pb2.RetrieveResponse(
             item_ids=found.item_ids,
             scores=found.scores.tolist(),
@@ -91,6 +96,8 @@ class ModelMethods:
         context = _context(request)
         ids = list(request.item_ids)
         scores: Float32 = await self._work(lambda: self._model.score(context, ids))
+        if scores.shape != (len(ids),):
+            raise RecMeshError(f"the model gave scores {scores.shape} for {len(ids)} items")
         if np.isinf(scores).any():
             raise RecMeshError("the model gave scores that are infinite")
         missing = np.isnan(scores)
