@@ -7,6 +7,7 @@ import typer
 from recmesh.cli.call import call_command
 from recmesh.cli.index import index_command
 from recmesh.cli.serve import serve_command
+from recmesh.cli.train import train_command
 
 app = typer.Typer(
     name="recmesh",
@@ -25,3 +26,4 @@ def main() -> None:
 app.command("index")(index_command)
 app.command("serve")(serve_command)
 app.command("call")(call_command)
+app.command("train")(train_command)

@@ -12,7 +12,6 @@ MODELS: dict[str, str] = {
     "cf": "recmesh.models.cf",
     "behavioral": "recmesh.models.behavioral",
     "nlp": "recmesh.models.nlp",
-    "network": "recmesh.models.network",
 }
 """Model name to the package with its ``train`` and ``load``."""
 

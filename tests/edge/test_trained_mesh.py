@@ -19,7 +19,7 @@ from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 from tests.small_world import dataset
 
-TRAINED = ("nlp", "behavioral")
+TRAINED = ("cf", "nlp", "behavioral")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,6 @@ async def test_search_and_feed_answer_with_models_and_milvus(
             recommendation_pb2.RecommendRequest(surface="feed", user_id="reader"), timeout=10
         )
         states = {s.name: s.state for s in feed.sources}
-        for component in ("nlp", "behavioral", "vector-index"):
+        for component in ("cf", "nlp", "behavioral", "vector-index"):
             assert states[component] == common_pb2.SOURCE_STATE_OK, feed.degradations
-        assert feed.degraded, "cf and network are not trained here"
+        assert feed.degraded, "network is not trained here"
