@@ -1,4 +1,4 @@
-# Two commands matter: `make run` and `make test`. Both do all their own set-up.
+# `make test` and `make run` do all their own set-up.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench clean
+.PHONY: help run test gates clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -20,8 +20,8 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-run: $(INSTALLED) ## Set up everything, print one slate per surface, serve until Ctrl-C
-	@exec $(BIN)/recmesh run
+run: $(INSTALLED) ## Serve what is ingested, trained and indexed, until Ctrl-C
+	@exec $(BIN)/recmesh serve
 
 test: gates ## All gates and all tests
 	$(BIN)/pytest
@@ -32,9 +32,6 @@ gates: $(INSTALLED) ## Format, lint, types, imports, contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python protos/generate.py --check
-
-bench: $(INSTALLED) ## CPU per request and throughput, side by side
-	$(BIN)/python -m benchmarks
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh
