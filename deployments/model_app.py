@@ -81,6 +81,8 @@ class ModelReplica:
                 )
         except Exception as error:  # noqa: BLE001 - silence withdraws it as well
             log.warning("not_withdrawn", error=type(error).__name__)
+        # Callers ask the book once per heartbeat: serve until all of them have heard.
+        await asyncio.sleep(2 * HEARTBEAT_S)
         await self._server.stop(STOP_GRACE_S)
 
 
