@@ -12,6 +12,7 @@ MODELS: dict[str, str] = {
     "cf": "recmesh.models.cf",
     "behavioral": "recmesh.models.behavioral",
     "nlp": "recmesh.models.nlp",
+    "network": "recmesh.models.network",
 }
 """Model name to the package with its ``train`` and ``load``."""
 
