@@ -1,0 +1,364 @@
+"""What the edge's Envoy is told: one static bootstrap, one file of replica addresses.
+
+Pure functions from typed settings to JSON. Field names and meanings are Envoy's v3 API;
+the reasons for the values are in ``docs/edge.md``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
+from recmesh.storage.errors import ConfigurationError
+from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
+
+Json = dict[str, Any]
+
+CLUSTER = "orchestrator"
+GRPC_FRAME_BYTES = 5
+"""gRPC puts a flag and a length before every message."""
+
+_TYPES = "type.googleapis.com/envoy"
+_UNARY_RETRIES = "connect-failure,refused-stream,reset-before-request,reset,unavailable"
+# A stream that has begun holds state at its replica; only its opening may be repeated.
+_STREAM_RETRIES = "connect-failure,refused-stream,reset-before-request"
+_RESOURCE_EXHAUSTED = "8"
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a call is tried at another replica, always within the caller's deadline."""
+
+    attempts: int = 3
+    base_s: float = 0.005
+    max_s: float = 0.1
+    budget_percent: float = 50.0
+    """Retries in flight, as a share of calls in flight, above ``min_concurrency``."""
+    min_concurrency: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChecks:
+    """``grpc.health.v1`` checks of every replica."""
+
+    interval_s: float = 1.0
+    timeout_s: float = 0.5
+    unhealthy_after: int = 2
+    healthy_after: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """When a replica that fails calls is left out, and for how long."""
+
+    after_failures: int = 5
+    """Answers UNAVAILABLE or lost connections in a row."""
+    interval_s: float = 1.0
+    base_s: float = 2.0
+    max_s: float = 30.0
+    max_percent: int = 50
+    """Share of the replicas that may be out at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the edge takes before it says no."""
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    """Largest request message; the replicas' own limit."""
+    calls: int = 1024
+    """Calls at the replicas at once; more end with RESOURCE_EXHAUSTED."""
+    waiting_calls: int = 1024
+    """Calls that wait for a connection to a replica."""
+    streams_per_connection: int = 1000
+    connect_s: float = 0.5
+    call_s: float = 60.0
+    """Longest unary call, whatever deadline its caller sends."""
+    stream_s: float = 3600.0
+    """Longest streaming call."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """The edge's settings."""
+
+    address: str = "127.0.0.1:50051"
+    """``host:port`` that callers use; port 0 picks a free one."""
+    limits: Limits = field(default_factory=Limits)
+    retries: Retries = field(default_factory=Retries)
+    health: HealthChecks = field(default_factory=HealthChecks)
+    ejection: Ejection = field(default_factory=Ejection)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """IP and port of ``ip:port``, ``[ipv6]:port`` or ``localhost:port``.
+
+    Raises:
+        ConfigurationError: it is none of these; Envoy takes no host names here.
+    """
+    host, _, port = address.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError as error:
+        raise ConfigurationError(f"{address!r} is not an address; write ip:port") from error
+    if not 0 <= number < 65536:
+        raise ConfigurationError(f"{address!r}: the port must be in [0, 65535]")
+    return host, number
+
+
+def streaming_methods() -> list[str]:
+    """HTTP paths of the contract's methods whose callers send a stream."""
+    return [
+        f"/{service.full_name}/{method.name}"
+        for module in (catalog_pb2, feedback_pb2, recommendation_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.client_streaming
+    ]
+
+
+def endpoints(addresses: Sequence[str]) -> str:
+    """The EDS file for replicas at ``addresses``.
+
+    Raises:
+        ConfigurationError: an address is not ``ip:port``.
+    """
+    found = [{"endpoint": {"address": _socket(*split_address(address))}} for address in addresses]
+    assignment = {
+        "@type": f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": CLUSTER,
+        "endpoints": [{"lb_endpoints": found}] if found else [],
+    }
+    return json.dumps({"resources": [assignment]}, indent=2)
+
+
+def bootstrap(config: EdgeConfig, host: str, port: int, eds_file: Path, admin: Path) -> str:
+    """Envoy's bootstrap: listens on ``host:port``, reads replicas from ``eds_file``.
+
+    ``admin`` is the Unix socket of Envoy's admin interface.
+    """
+    return json.dumps(
+        {
+            "node": {"id": "recmesh-edge", "cluster": "recmesh-edge"},
+            "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+            "static_resources": {
+                "listeners": [_listener(config, host, port)],
+                "clusters": [_cluster(config, eds_file)],
+            },
+        },
+        indent=2,
+    )
+
+
+def _socket(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}s"
+
+
+def _listener(config: EdgeConfig, host: str, port: int) -> Json:
+    http = {
+        "@type": (
+            f"{_TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+        ),
+        "stat_prefix": "edge",
+        "codec_type": "HTTP2",
+        "server_header_transformation": "PASS_THROUGH",
+        # Nobody outside may steer retries and timeouts with x-envoy-* headers.
+        "use_remote_address": True,
+        "internal_address_config": {},
+        "stream_idle_timeout": "0s",
+        "request_headers_timeout": "5s",
+        "http2_protocol_options": {"max_concurrent_streams": config.limits.streams_per_connection},
+        "local_reply_config": {"mappers": _local_replies()},
+        "http_filters": [_buffer(config.limits), _router()],
+        "route_config": {
+            "name": "edge",
+            "virtual_hosts": [{"name": "mesh", "domains": ["*"], "routes": _routes(config)}],
+        },
+    }
+    return {
+        "name": "edge",
+        "address": _socket(host, port),
+        # A taken port must be an error, not a second listener that steals half the calls.
+        "enable_reuse_port": False,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.http_connection_manager", "typed_config": http}]}
+        ],
+    }
+
+
+def _local_replies() -> list[Json]:
+    """Envoy's own refusals, in the codes of the contract.
+
+    Left alone, 413 (request too large) becomes UNKNOWN and an open circuit breaker
+    (response flag UO) UNAVAILABLE, which callers would retry into the overload.
+    """
+    too_large = {
+        "status_code_filter": {
+            "comparison": {
+                "op": "EQ",
+                "value": {"default_value": 413, "runtime_key": "edge.too_large"},
+            }
+        }
+    }
+    overflow = {"response_flag_filter": {"flags": ["UO"]}}
+    status = {
+        "header": {"key": "grpc-status", "value": _RESOURCE_EXHAUSTED},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return [{"filter": which, "headers_to_add": [status]} for which in (too_large, overflow)]
+
+
+def _buffer(limits: Limits) -> Json:
+    return {
+        "name": "envoy.filters.http.buffer",
+        "typed_config": {
+            "@type": f"{_TYPES}.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": limits.message_bytes + GRPC_FRAME_BYTES,
+        },
+    }
+
+
+def _router() -> Json:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": f"{_TYPES}.extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+        },
+    }
+
+
+def _routes(config: EdgeConfig) -> list[Json]:
+    unbuffered = {
+        "envoy.filters.http.buffer": {
+            "@type": f"{_TYPES}.extensions.filters.http.buffer.v3.BufferPerRoute",
+            "disabled": True,
+        }
+    }
+    streams = [
+        {
+            "match": {"path": path},
+            "route": _action(config, _STREAM_RETRIES, config.limits.stream_s),
+            # A stream never ends in time to be held back whole; replicas limit its messages.
+            "typed_per_filter_config": unbuffered,
+        }
+        for path in streaming_methods()
+    ]
+    unary = {
+        "match": {"prefix": "/", "grpc": {}},
+        "route": _action(config, _UNARY_RETRIES, config.limits.call_s),
+        # Without room for the whole request Envoy would give up its retries.
+        "request_body_buffer_limit": config.limits.message_bytes + GRPC_FRAME_BYTES,
+    }
+    return [*streams, unary]
+
+
+def _action(config: EdgeConfig, retry_on: str, longest_s: float) -> Json:
+    retries = config.retries
+    return {
+        "cluster": CLUSTER,
+        # The caller's grpc-timeout rules, up to the limit; Envoy's own 15 s would cut it.
+        "timeout": "0s",
+        "max_stream_duration": {
+            "max_stream_duration": _seconds(longest_s),
+            "grpc_timeout_header_max": _seconds(longest_s),
+        },
+        "retry_policy": {
+            "retry_on": retry_on,
+            "num_retries": retries.attempts,
+            "retry_back_off": {
+                "base_interval": _seconds(retries.base_s),
+                "max_interval": _seconds(retries.max_s),
+            },
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": {
+                        "@type": (
+                            f"{_TYPES}.extensions.retry.host.previous_hosts.v3"
+                            ".PreviousHostsPredicate"
+                        )
+                    },
+                }
+            ],
+            "host_selection_retry_max_attempts": 5,
+        },
+    }
+
+
+def _cluster(config: EdgeConfig, eds_file: Path) -> Json:
+    limits, retries, health, ejection = (
+        config.limits,
+        config.retries,
+        config.health,
+        config.ejection,
+    )
+    return {
+        "name": CLUSTER,
+        "type": "EDS",
+        "eds_cluster_config": {
+            "eds_config": {
+                "resource_api_version": "V3",
+                "path_config_source": {"path": str(eds_file)},
+            }
+        },
+        "connect_timeout": _seconds(limits.connect_s),
+        "lb_policy": "LEAST_REQUEST",
+        # With nobody known to be healthy try everybody; otherwise only the healthy.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1.0}},
+        # Calls stop at a replica when it is taken out, not when its check fails.
+        "ignore_health_on_host_removal": True,
+        "health_checks": [
+            {
+                "interval": _seconds(health.interval_s),
+                "no_traffic_interval": _seconds(health.interval_s),
+                "timeout": _seconds(health.timeout_s),
+                "unhealthy_threshold": health.unhealthy_after,
+                "healthy_threshold": health.healthy_after,
+                "grpc_health_check": {},
+            }
+        ],
+        "outlier_detection": {
+            "interval": _seconds(ejection.interval_s),
+            "base_ejection_time": _seconds(ejection.base_s),
+            "max_ejection_time": _seconds(ejection.max_s),
+            "max_ejection_percent": ejection.max_percent,
+            "consecutive_gateway_failure": ejection.after_failures,
+            "enforcing_consecutive_gateway_failure": 100,
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": ejection.after_failures,
+            # A request that breaks every replica alike must not take them all out.
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+        },
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_requests": limits.calls,
+                    "max_pending_requests": limits.waiting_calls,
+                    "retry_budget": {
+                        "budget_percent": {"value": retries.budget_percent},
+                        "min_retry_concurrency": retries.min_concurrency,
+                    },
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
