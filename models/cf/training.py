@@ -40,10 +40,12 @@ def _candidates(settings: dict[str, Any], n_items: int) -> list[dict[str, Any]]:
     return [
         settings
         | {"algorithm": name, "half_life_days": half_life}
-        | {"regularisation": settings.get("regularisation", regularisation)}
+        | {"regularisation": regularisation}
         for name, regularisations in algorithms.items()
         for half_life in half_lives
-        for regularisation in regularisations
+        for regularisation in (
+            [settings["regularisation"]] if "regularisation" in settings else regularisations
+        )
     ]
 
 
