@@ -6,7 +6,9 @@ import typer
 
 from recmesh.cli.call import call_command
 from recmesh.cli.index import index_command
+from recmesh.cli.ingest import ingest_command
 from recmesh.cli.serve import serve_command
+from recmesh.cli.world import app as world_app
 from recmesh.cli.train import train_command
 
 app = typer.Typer(
@@ -23,7 +25,9 @@ def main() -> None:
     """A gRPC model-serving mesh for recommendations on Ray."""
 
 
+app.command("ingest")(ingest_command)
 app.command("index")(index_command)
 app.command("serve")(serve_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
+app.add_typer(world_app, name="world")

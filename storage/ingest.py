@@ -1,0 +1,224 @@
+"""Ingestion: checks source files and upserts their rows into the data set."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recmesh.storage.dataset import MANIFEST, Dataset
+from recmesh.storage.errors import DataError, NotFoundError, UnavailableError
+from recmesh.storage.interchange import TABLES, TEXT_LIST, TableSchema
+from recmesh.storage.row_validation import check_rows
+from recmesh.storage.source_file import SUFFIXES, read_chunks
+
+Progress = Callable[[int, int, str], None]
+"""Files done, files in all, name of the file at hand."""
+
+
+@dataclass(slots=True)
+class TableCounts:
+    """What became of a table's rows; ``read`` is the sum of the other five."""
+
+    read: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    superseded: int = 0
+    """Rows that a later row of the same run with the same key replaced."""
+    quarantined: int = 0
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """The outcome of one run; ``asdict`` of it is JSON."""
+
+    version: str = ""
+    tables: dict[str, TableCounts] = field(default_factory=dict)
+    skipped_files: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    events_of_unknown_items: int = 0
+    events_of_unknown_users: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The report in JSON's types."""
+        return asdict(self)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UnavailableError(f"another ingest is writing {folder}; try again") from error
+        yield
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _replace(file: Path, text: str) -> None:
+    pending = file.with_name(f".{file.name}.{os.getpid()}")
+    pending.write_text(text)
+    pending.replace(file)
+
+
+def _read(
+    file: Path, schema: TableSchema, quarantine: Path, counts: TableCounts
+) -> tuple[list[pa.Table], set[str]]:
+    """Good rows and unknown columns; bad rows go to the quarantine."""
+    good: list[pa.Table] = []
+    bad: list[dict[str, Any]] = []
+    unknown: set[str] = set()
+    for chunk in read_chunks(file):
+        unknown |= set(chunk.cells) - set(schema.columns.names)
+        for line, reason, text in chunk.broken:
+            bad.append({"line": line, "reason": reason, "row": text})
+        table, reasons = check_rows(
+            schema, chunk.cells, len(chunk.lines), csv=file.suffix == ".csv"
+        )
+        for index, reason in enumerate(reasons):
+            if reason:
+                row = chunk.row(index)
+                bad.append({"line": chunk.lines[index], "reason": reason, "row": row})
+        good.append(table.filter(pa.array([not reason for reason in reasons], pa.bool_())))
+        counts.read += len(reasons) + len(chunk.broken)
+    counts.quarantined += len(bad)
+    record = quarantine / f"{file.name}.jsonl"
+    record.unlink(missing_ok=True)
+    if bad:
+        quarantine.mkdir(exist_ok=True)
+        bad.sort(key=lambda row: int(row["line"]))
+        rows = (json.dumps({"file": file.name, **row}, default=str) for row in bad)
+        _replace(record, "\n".join(rows) + "\n")
+    return good, unknown
+
+
+def _same_rows(old: pa.Table, new: pa.Table) -> int:
+    """Number of rows that are equal at equal positions."""
+    same = np.ones(old.num_rows, dtype=bool)
+    for a, b in zip(old.columns, new.columns, strict=True):
+        if a.type == TEXT_LIST:
+            a, b = (pc.binary_join(pc.cast(c, TEXT_LIST), "\x1f") for c in (a, b))
+        equal = pc.or_kleene(pc.equal(a, b), pc.and_(pc.is_null(a), pc.is_null(b)))
+        same &= np.asarray(equal.fill_null(False).to_numpy(), dtype=bool)
+    return int(same.sum())
+
+
+def _upsert(
+    schema: TableSchema, old: pa.Table, fresh: list[pa.Table], counts: TableCounts
+) -> pa.Table:
+    """Old and fresh rows, the last of every key, in order of first appearance."""
+    table = pa.concat_tables([old, *fresh]).combine_chunks()
+    if table.num_rows == 0:
+        return table
+    key = pc.binary_join_element_wise(*(table[name] for name in schema.key), "\x00")
+    codes = key.combine_chunks().dictionary_encode()
+    codes = (codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes).indices
+    last = np.zeros(pc.max(codes).as_py() + 1, dtype=np.int64)
+    last[codes.to_numpy()] = np.arange(table.num_rows)  # the last assignment wins
+    n_old = old.num_rows
+    touched = np.flatnonzero(last[:n_old] >= n_old)
+    unchanged = _same_rows(table.take(touched), table.take(last[touched]))
+    counts.added += len(last) - n_old
+    counts.updated += len(touched) - unchanged
+    counts.unchanged += unchanged
+    counts.superseded += table.num_rows - n_old - (len(last) - n_old) - len(touched)
+    table = table.take(last)
+    return table.sort_by("time") if schema.name == "events" else table
+
+
+def _write(folder: Path, name: str, table: pa.Table) -> str:
+    pending = folder / f".{name}.{os.getpid()}.parquet"
+    pq.write_table(table, pending, compression="zstd")
+    file = f"{name}-{_digest(pending)[:16]}.parquet"
+    pending.replace(folder / file)
+    return file
+
+
+def _table_of(file: Path) -> TableSchema | None:
+    if file.suffix not in SUFFIXES:
+        return None
+    return next((t for t in TABLES.values() if file.stem.startswith(t.name)), None)
+
+
+def _unknown(events: pa.Table, column: str, known: pa.ChunkedArray) -> int:
+    named = events.filter(pc.not_equal(events[column], ""))[column]
+    return len(named) - int(pc.sum(pc.is_in(named, known.combine_chunks())).as_py() or 0)
+
+
+def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: None) -> IngestReport:
+    """Upserts every file of ``source`` that is new or has changed.
+
+    A crash leaves the version before readable: files are named by content and
+    ``dataset.json`` is replaced last, at once.
+
+    Raises:
+        NotFoundError: ``source`` is no folder.
+        DataError: no file of it names a table, or one cannot be read at all.
+        UnavailableError: another ingest is writing the same data set.
+    """
+    if not source.is_dir():
+        raise NotFoundError(f"no folder {source}")
+    tables = {file: _table_of(file) for file in sorted(source.iterdir()) if file.is_file()}
+    named = [(file, schema) for file, schema in tables.items() if schema]
+    if not named:
+        raise DataError(f"{source} has no file named after a table: {', '.join(TABLES)}")
+    report = IngestReport()
+    report.warnings += [f"{f.name}: names no table; ignored" for f, s in tables.items() if not s]
+    with _locked(home_dataset):
+        manifest = home_dataset / MANIFEST
+        dataset = Dataset.open(home_dataset) if manifest.is_file() else Dataset("", {})
+        record = json.loads(manifest.read_text()) if manifest.is_file() else {}
+        digests: dict[str, str] = dict(record.get("sources", {}))
+        fresh: dict[str, list[pa.Table]] = {}
+        for done, (file, schema) in enumerate(named):
+            progress(done, len(named), file.name)
+            digest = _digest(file)
+            if digests.get(file.name) == digest:
+                report.skipped_files.append(file.name)
+                continue
+            counts = report.tables.setdefault(schema.name, TableCounts())
+            good, unknown = _read(file, schema, home_dataset / "quarantine", counts)
+            fresh.setdefault(schema.name, []).extend(good)
+            report.warnings += [
+                f"{file.name}: unknown column {c}; ignored" for c in sorted(unknown)
+            ]
+            digests[file.name] = digest
+        files = {name: path.name for name, path in dataset.files.items()}
+        current = {name: getattr(dataset, name) for name in ("items", "users", "events")}
+        for name, parts in fresh.items():
+            counts = report.tables[name]
+            table = _upsert(TABLES[name], getattr(dataset, name), parts, counts)
+            current[name] = table
+            if table.num_rows:
+                files[name] = _write(home_dataset, name, table)
+        events = current["events"]
+        report.events_of_unknown_items = _unknown(events, "item_id", current["items"]["item_id"])
+        report.events_of_unknown_users = _unknown(events, "user_id", current["users"]["user_id"])
+        content = json.dumps(files, sort_keys=True)
+        report.version = hashlib.sha256(content.encode()).hexdigest()[:16]
+        state = {"version": report.version, "files": files, "sources": digests}
+        _replace(manifest, json.dumps(state, indent=2, sort_keys=True))
+        # Readers may still hold the version before, so only older files go.
+        kept = set(files.values()) | {path.name for path in dataset.files.values()}
+        for old in home_dataset.glob("*.parquet"):
+            if old.name not in kept:
+                old.unlink()
+        progress(len(named), len(named), "done")
+    return report
