@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from recmesh.cli.call import call_command
+from recmesh.cli.datasets import datasets_app
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
 from recmesh.cli.serve import serve_command
-from recmesh.cli.world import app as world_app
 from recmesh.cli.train import train_command
+from recmesh.cli.world import app as world_app
 
 app = typer.Typer(
     name="recmesh",
@@ -25,6 +26,7 @@ def main() -> None:
     """A gRPC model-serving mesh for recommendations on Ray."""
 
 
+app.add_typer(datasets_app, name="datasets")
 app.command("ingest")(ingest_command)
 app.command("index")(index_command)
 app.command("serve")(serve_command)

@@ -1,0 +1,44 @@
+"""``recmesh datasets``: public data sets into the interchange format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recmesh.offline.datasets.registry import CONVERTERS, convert
+from recmesh.storage.errors import RecMeshError
+
+datasets_app = typer.Typer(help="Public data sets as interchange files.", no_args_is_help=True)
+
+
+@datasets_app.command("list")
+def list_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Names as JSON.")] = False,
+) -> None:
+    """List the data sets that can be converted."""
+    typer.echo(json.dumps(list(CONVERTERS)) if as_json else "\n".join(CONVERTERS))
+
+
+@datasets_app.command("convert")
+def convert_command(
+    name: Annotated[str, typer.Argument(help="A name of `recmesh datasets list`.")],
+    source: Annotated[Path, typer.Argument(help="The data set as downloaded.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the Parquet files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Row counts as JSON.")] = False,
+) -> None:
+    """Convert a downloaded data set to files for `recmesh ingest`.
+
+    Examples:
+
+        recmesh datasets convert lastfm-2k hetrec2011-lastfm-2k/ lastfm/
+    """
+    try:
+        counts = convert(name, source, out)
+    except RecMeshError as error:
+        typer.echo(f"recmesh datasets: {error}", err=True)
+        raise typer.Exit(1) from error
+    lines = "\n".join(f"{table} {count:,}" for table, count in counts.items())
+    typer.echo(json.dumps(counts) if as_json else lines)

@@ -1,0 +1,1 @@
+"""Converters of public data sets to the interchange format, one a module."""
