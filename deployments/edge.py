@@ -25,7 +25,8 @@ from recmesh.storage.milvus_process import free_port
 log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_S = 0.05
-MAX_BACKOFF_S = 1.0
+MAX_BACKOFF_S = 0.8
+"""Leaves Envoy time to start within a second even when it dies again and again."""
 STABLE_S = 10.0
 """An Envoy that lived this long starts the backoff anew."""
 STOP_GRACE_S = 2.0

@@ -258,8 +258,6 @@ def _routes(config: EdgeConfig) -> list[Json]:
     unary = {
         "match": {"prefix": "/", "grpc": {}},
         "route": _action(config, _UNARY_RETRIES, config.limits.call_s),
-        # Without room for the whole request Envoy would give up its retries.
-        "request_body_buffer_limit": config.limits.message_bytes + GRPC_FRAME_BYTES,
     }
     return [*streams, unary]
 
