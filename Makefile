@@ -20,7 +20,14 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-run: $(INSTALLED) ## Serve what is ingested, trained and indexed, until Ctrl-C
+STATE := $(or $(RECMESH_HOME),.recmesh)
+
+run: $(INSTALLED) ## Make the sample world, train, index, and serve until Ctrl-C; reuses what exists
+	@test -f $(STATE)/dataset/dataset.json || \
+		{ $(BIN)/recmesh world generate --out $(STATE)/world && $(BIN)/recmesh ingest $(STATE)/world; }
+	@for model in cf network nlp behavioral; do \
+		test -f $(STATE)/artifacts/$$model/live.json || $(BIN)/recmesh train $$model || exit 1; done
+	@$(BIN)/recmesh index
 	@exec $(BIN)/recmesh serve
 
 test: gates ## All gates and all tests
