@@ -28,10 +28,12 @@ from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
 from recmesh.storage.milvus_process import MilvusProcess
 from recmesh.storage.vector_index import live_embedding_version
+from recmesh.v1 import model_pb2
 
 log = structlog.get_logger(__name__)
 
 STOP_GRACE_S = 2.0
+WARM_UP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ def _trained_models(home: Home) -> dict[str, ModelClient]:
             continue
         clients[name] = InProcessModelClient(loader(name)(artifact))
     return clients
+
+
+async def _warm_up(panel: ModelPanel) -> None:
+    """Has encoders load their weights now, not within the first search's deadline."""
+    texts = model_pb2.EmbedRequest(texts=model_pb2.TextBatch(texts=["warm-up"]))
+    for name, said in panel.descriptions.items():
+        if model_pb2.CAPABILITY_EMBED in said.capabilities:
+            await panel.clients[name].embed(texts, timeout_s=WARM_UP_TIMEOUT_S)
 
 
 @contextlib.asynccontextmanager
@@ -85,6 +95,7 @@ async def local_mesh(home: Home, policy: Path, address: str) -> AsyncIterator[Lo
         for client in panel.clients.values():
             stack.push_async_callback(client.close)
         await panel.refresh()
+        await _warm_up(panel)
         snapshot = await asyncio.to_thread(Snapshot.of, dataset, rules, embedding)
         server = edge_server(Mesh(panel, index, snapshot))
         host = address.rpartition(":")[0]
