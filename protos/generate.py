@@ -53,8 +53,12 @@ def write_dependencies(path: Path) -> None:
 
 def run_protoc(dependencies: Path, arguments: list[str]) -> None:
     """Runs protoc over the contract. Exits with its message when it fails."""
+    scripts = Path(sys.executable).parent
+    plugins = [
+        f"--plugin={name}={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+    ]
     status = protoc.main(
-        ["protoc", f"--descriptor_set_in={dependencies}", f"-I{PROTOS}", *arguments]
+        ["protoc", *plugins, f"--descriptor_set_in={dependencies}", f"-I{PROTOS}", *arguments]
     )
     if status != 0:
         sys.exit("protoc failed; see its message above")
