@@ -28,6 +28,13 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(filled, schema=schema)
 
 
+def write_table(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
+    """Writes a table to ``NAME.parquet`` in the folder; returns the file."""
+    file = folder / f"{name}.parquet"
+    pq.write_table(table(name, rows), file)
+    return file
+
+
 def dataset(folder: Path, n_items: int = 40) -> Dataset:
     """``n_items`` items over 4 topics, 3 doctors; ``reader`` has read i0 and i1."""
     at = [datetime.fromtimestamp(NOW_UNIX_S - i * DAY_S, UTC) for i in range(max(n_items, 10))]
@@ -63,8 +70,7 @@ def dataset(folder: Path, n_items: int = 40) -> Dataset:
     files = {}
     for name, rows in {"items": items, "users": users, "events": events, "edges": edges}.items():
         if rows:
-            files[name] = folder / f"{name}.parquet"
-            pq.write_table(table(name, rows), files[name])
+            files[name] = write_table(folder, name, rows)
     return Dataset(version="small", files=files)
 
 

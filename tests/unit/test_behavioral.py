@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from recmesh.models.behavioral import load, train
@@ -13,20 +10,12 @@ from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, Use
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError
-from recmesh.storage.interchange import EVENT_TYPES, TABLES
+from recmesh.storage.interchange import EVENT_TYPES
+from tests.small_world import write_table
 
 NOW = 1_700_000_000
 ITEMS = [f"i{n}" for n in range(6)]
 OPTIONS = TrainOptions(seed=3, parameters={"dim": 16, "epochs": 60, "patience": 60})
-
-
-def write_table(folder: Path, name: str, rows: list[dict[str, object]]) -> Path:
-    schema = TABLES[name].columns
-    lists = {f.name: [] for f in schema if pa.types.is_list(f.type)}
-    texts = {f.name: "" for f in schema if pa.types.is_string(f.type)}
-    table = pa.Table.from_pylist([{**lists, **texts, **row} for row in rows], schema=schema)
-    pq.write_table(table, folder / f"{name}.parquet")
-    return folder / f"{name}.parquet"
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, User
@@ -14,7 +12,8 @@ from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import ConfigurationError
-from recmesh.storage.interchange import EVENT_TYPES, TABLES
+from recmesh.storage.interchange import EVENT_TYPES
+from tests.small_world import write_table
 
 NOW = 1_700_000_000
 TITLES = {
@@ -23,15 +22,6 @@ TITLES = {
     "skin": "Topical treatment of plaque psoriasis",
     "tax": "Accounting for a small practice",
 }
-
-
-def write_table(folder: Path, name: str, rows: list[dict[str, object]]) -> Path:
-    schema = TABLES[name].columns
-    lists = {f.name: [] for f in schema if pa.types.is_list(f.type)}
-    texts = {f.name: "" for f in schema if pa.types.is_string(f.type)}
-    table = pa.Table.from_pylist([{**lists, **texts, **row} for row in rows], schema=schema)
-    pq.write_table(table, folder / f"{name}.parquet")
-    return folder / f"{name}.parquet"
 
 
 @pytest.fixture(scope="module")
