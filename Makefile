@@ -28,7 +28,7 @@ run: $(INSTALLED) ## Make the sample world, train, index, and serve until Ctrl-C
 	@for model in cf network nlp behavioral; do \
 		test -f $(STATE)/artifacts/$$model/live.json || $(BIN)/recmesh train $$model || exit 1; done
 	@$(BIN)/recmesh index
-	@exec $(BIN)/recmesh serve
+	@exec $(BIN)/recmesh up --show-slates
 
 test: gates ## All gates and all tests
 	$(BIN)/pytest

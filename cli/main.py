@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
+import structlog
 import typer
 
 from recmesh.cli.call import call_command
 from recmesh.cli.datasets import datasets_app
+from recmesh.cli.down import down_command
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
 from recmesh.cli.serve import serve_command
+from recmesh.cli.status import status_command
 from recmesh.cli.train import train_command
+from recmesh.cli.up import up_command
 from recmesh.cli.world import app as world_app
 
 app = typer.Typer(
@@ -24,12 +30,20 @@ app = typer.Typer(
 @app.callback()
 def main() -> None:
     """A gRPC model-serving mesh for recommendations on Ray."""
+    # People read what commands print; servers log in full.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 app.add_typer(datasets_app, name="datasets")
 app.command("ingest")(ingest_command)
 app.command("index")(index_command)
 app.command("serve")(serve_command)
+app.command("up")(up_command)
+app.command("status")(status_command)
+app.command("down")(down_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
 app.add_typer(world_app, name="world")
+
+if __name__ == "__main__":
+    app()

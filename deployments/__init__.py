@@ -1,0 +1,22 @@
+"""Ray Serve applications and the edge.
+
+Ray reads most of its settings from the environment when it is first imported, so those that
+the mesh needs are set here, before any module of this package can import it. What the
+environment says already stays.
+"""
+
+import os
+
+RAY_ENVIRONMENT = {
+    # Whoever reaches an open Ray port may run code; the token lies in the home folder.
+    "RAY_AUTH_MODE": "token",
+    # Replicas serve requests; Ray would run them at the lowest priority.
+    "RAY_worker_niceness": "0",
+    # Serve hears of load at this interval; its default of 10 s scales too late.
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+for _variable, _value in RAY_ENVIRONMENT.items():
+    os.environ.setdefault(_variable, _value)

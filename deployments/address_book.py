@@ -3,6 +3,8 @@
 Replicas announce themselves twice a second and are forgotten after three seconds of
 silence. Because they keep announcing, a restarted book is complete again after one
 heartbeat; until then it answers with less, which is why clients keep what they know.
+Whoever needs the book first starts it, and it outlives them: no part must be up before
+another.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import ray
@@ -20,16 +23,24 @@ HEARTBEAT_S = 0.5
 SILENCE_S = 3.0
 
 
+class Role(StrEnum):
+    """What kind of service a replica offers."""
+
+    MODEL = "model"
+    ORCHESTRATOR = "orchestrator"
+
+
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """What a replica says of itself."""
 
+    role: Role
     application: str
+    """The model's name; ``orchestrator``."""
     replica_id: str
     address: str
     """``host:port`` of its gRPC server."""
     version: str
-    state: str = "serving"
     inflight: int = 0
     requests: int = 0
     """Calls answered since its start."""
@@ -59,23 +70,20 @@ class AddressBook:
         return [self._heard[key][1] for key in sorted(self._heard)]
 
 
-def start_address_book() -> Any:
-    """Starts the cluster's one address book, or finds it; returns its Ray actor handle.
+def address_book() -> Any:
+    """The Ray actor handle of the cluster's one address book, started if there is none.
 
-    It lives as long as the caller's process keeps the handle: call this where the mesh is
-    run from, not in a replica, whose end would take the book along.
+    Blocks; call it in a thread from an event loop.
     """
     return (
         ray.remote(AddressBook)
-        .options(name=NAME, namespace=NAMESPACE, get_if_exists=True, max_restarts=-1, num_cpus=0)
+        .options(
+            name=NAME,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            num_cpus=0,
+        )
         .remote()
     )
-
-
-def find_address_book() -> Any:
-    """The handle of the running address book.
-
-    Raises:
-        ValueError: no address book has been started on this cluster.
-    """
-    return ray.get_actor(NAME, namespace=NAMESPACE)

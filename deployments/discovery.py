@@ -1,53 +1,53 @@
-"""Follows the address book and tells clients where their models are."""
+"""Follows the address book and tells whoever calls replicas where they are."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 
-from recmesh.deployments.address_book import HEARTBEAT_S, Announcement
+from recmesh.deployments.address_book import HEARTBEAT_S, Announcement, Role, address_book
 
 log = structlog.get_logger(__name__)
 
 Source = Callable[[], Awaitable[Sequence[Announcement]]]
-"""Answers with all replicas known now; in a mesh, ``book.replicas.remote``."""
+"""Answers with all replicas known now."""
 
 ANSWER_S = 2.0
 
 
-class Follower(Protocol):
-    """Takes addresses, as a gRPC model client does."""
-
-    def set_addresses(self, addresses: Sequence[str]) -> None:
-        """The addresses known now; empty is no news."""
+Take = Callable[[Mapping[str, Sequence[str]]], None]
+"""Is given the addresses of every application. One that is not named, or named with none, is
+no news: silence never removes an address."""
 
 
-def addresses_by_application(replicas: Sequence[Announcement]) -> dict[str, list[str]]:
-    """Addresses of the replicas that serve, by application."""
+def addresses_by_application(replicas: Sequence[Announcement], role: Role) -> dict[str, list[str]]:
+    """Addresses of the replicas of one role, by application."""
     found: dict[str, list[str]] = {}
     for replica in replicas:
-        if replica.state == "serving":
+        if replica.role == role:
             found.setdefault(replica.application, []).append(replica.address)
     return found
 
 
-async def follow(
-    source: Source, followers: Mapping[str, Follower], period_s: float = HEARTBEAT_S
-) -> None:
-    """Tells each application's follower its addresses, for ever; cancel to end.
+async def follow(source: Source, role: Role, take: Take, period_s: float = HEARTBEAT_S) -> None:
+    """Hands on the addresses of all applications of a role, for ever; cancel to end.
 
     A source that fails or does not answer is asked again and changes nothing.
     """
     while True:
         try:
             async with asyncio.timeout(ANSWER_S):
-                found = addresses_by_application(await source())
+                found = addresses_by_application(await source(), role)
+            take(found)
         except Exception as error:  # noqa: BLE001 - discovery may fail in any way and come back
             log.warning("discovery_silent", error=type(error).__name__)
-        else:
-            for application, follower in followers.items():
-                follower.set_addresses(found.get(application, []))
         await asyncio.sleep(period_s)
+
+
+async def from_address_book() -> Sequence[Announcement]:
+    """All replicas that the cluster's address book knows; a :data:`Source`."""
+    book = await asyncio.to_thread(address_book)
+    replicas: Sequence[Announcement] = await book.replicas.remote()
+    return replicas

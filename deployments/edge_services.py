@@ -22,7 +22,7 @@ def edge_server(mesh: Mesh) -> GrpcServer:
         return await recommend(mesh, request, remaining_s)
 
     server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
-    add_service(server.server, RECOMMENDATION, {"Recommend": answer}, checked=True)
-    add_service(server.server, FEEDBACK, {}, checked=True)
-    add_service(server.server, CATALOG, {}, checked=True)
+    add_service(server, RECOMMENDATION, {"Recommend": answer}, checked=True)
+    add_service(server, FEEDBACK, {}, checked=True)
+    add_service(server, CATALOG, {}, checked=True)
     return server

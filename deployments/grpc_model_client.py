@@ -85,8 +85,10 @@ class GrpcModelClient:
     while its time lasts.
     """
 
-    def __init__(self, name: str, addresses: Sequence[str]) -> None:
+    def __init__(self, name: str, addresses: Sequence[str], *, pinned: bool = False) -> None:
+        """``pinned`` addresses are configuration: discovery must not replace them."""
         self._name = name
+        self.pinned = pinned
         self._replicas: dict[str, _Replica] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self.set_addresses(addresses)

@@ -9,6 +9,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from recmesh.deployments.call_meter import CallMeter
 from recmesh.storage.errors import ConfigurationError
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -31,6 +32,7 @@ class GrpcServer:
     def __init__(self, services: Sequence[str], max_concurrent_rpcs: int = 1000) -> None:
         """``services`` are the full names that health and reflection answer for."""
         self._services = tuple(services)
+        self.meter = CallMeter()
         self.server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)

@@ -18,7 +18,9 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from recmesh.deployments.call_meter import CallMeter
 from recmesh.deployments.grpc_errors import abort
+from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.validation import validate
 from recmesh.storage.errors import InvalidRequestError, UnsupportedError
 
@@ -28,8 +30,13 @@ Method = Callable[[Any, float], Awaitable[Message]]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
-def _unary(method: Method, request_type: type[Message], checked: bool) -> Any:
+UNMETERED = ("Describe",)
+"""Asked every other second by everybody: counting it would hide the calls that work."""
+
+
+def _unary(method: Method, request_type: type[Message], checked: bool, meter: CallMeter) -> Any:
     async def handle(raw: bytes, context: Context) -> bytes:
+        started_s = meter.begin()
         try:
             try:
                 request = request_type.FromString(raw)
@@ -44,6 +51,8 @@ def _unary(method: Method, request_type: type[Message], checked: bool) -> Any:
             return response.SerializeToString()
         except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
             await abort(context, error)
+        finally:
+            meter.end(started_s)
 
     return handle
 
@@ -57,7 +66,7 @@ def _missing(descriptor: MethodDescriptor) -> Any:
 
 
 def add_service(
-    server: grpc.aio.Server,
+    server: GrpcServer,
     service: ServiceDescriptor,
     methods: Mapping[str, Method],
     *,
@@ -75,14 +84,15 @@ def add_service(
     handlers: dict[str, Any] = {}
     for method in service.methods:
         offered = methods.get(method.name)
+        meter = CallMeter() if method.name in UNMETERED else server.meter
         if offered is not None:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary(offered, GetMessageClass(method.input_type), checked)
+                _unary(offered, GetMessageClass(method.input_type), checked, meter)
             )
         elif method.client_streaming:
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(_missing(method))
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(_missing(method))
-    server.add_generic_rpc_handlers(
+    server.server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service.full_name, handlers),)
     )

@@ -29,6 +29,10 @@ class InProcessModelClient:
         """The model's name in the policy."""
         return self._name
 
+    async def warm_up(self) -> None:
+        """Loads what the model loads on first use."""
+        await self._methods.warm_up()
+
     async def _within(self, call: Awaitable[Answer], timeout_s: float) -> Answer:
         try:
             async with asyncio.timeout(timeout_s):

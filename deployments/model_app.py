@@ -6,117 +6,92 @@ Serve's own proxies are off, because callers dial the replicas that the address 
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import Any
 
 import ray
-import structlog
 from ray import serve
-from ray.serve.config import ProxyLocation
 
-from recmesh.deployments.address_book import HEARTBEAT_S, Announcement, find_address_book
+from recmesh.deployments.address_book import Role
+from recmesh.deployments.announcer import Announcer
+from recmesh.deployments.mesh_config import ModelTable
+from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
-from recmesh.models.registry import loader
+from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
+from recmesh.models.model import Model
+from recmesh.models.registry import check_known, loader
 from recmesh.storage.artifacts import ArtifactStore
-from recmesh.storage.errors import UnavailableError
 from recmesh.storage.home import Home
 
-log = structlog.get_logger(__name__)
-
-STOP_GRACE_S = 2.0
-ANSWER_S = 2.0
+PREFIX = "model-"
+"""Begins the Serve application's name of every model."""
 
 
 class ModelReplica:
     """Loads one model, serves it over gRPC on a free port of its node, and says so."""
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, model_name: str, artifacts_root: str, version: str | None = None
+        self, model_name: str, artifacts_root: str, version: str, host: str
     ) -> None:
-        """``version`` None is the live one.
+        """Listens on ``host``; empty: the node's address.
 
-        Raises:
-            NotFoundError: there is no such model or version.
-            ArtifactError: the version is damaged.
+        Raises what loading the artifact raises; Serve tells it as the reason.
         """
-        artifact = ArtifactStore(Path(artifacts_root)).load(model_name, version)
-        self._server = model_server(loader(model_name)(artifact))
-        host = ray.util.get_node_ip_address()
+        model = self.load(model_name, artifacts_root, version)
+        methods = ModelMethods(model)
+        await methods.warm_up()
+        self._server = model_server(methods)
+        host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
-        self._announcement = Announcement(
+        self._announcer = Announcer(
+            self._server,
+            role=Role.MODEL,
             application=model_name,
             replica_id=serve.get_replica_context().replica_id.unique_id,
             address=f"{host}:{port}",
-            version=artifact.version,
+            version=model.description.version,
         )
-        self._heartbeat = asyncio.create_task(self._announce_for_ever())
 
-    async def _announce_for_ever(self) -> None:
-        while True:
-            try:
-                # Looked up each time: the book may have been started anew.
-                async with asyncio.timeout(ANSWER_S):
-                    book = await asyncio.to_thread(find_address_book)
-                    await book.announce.remote(self._announcement)
-            except Exception as error:  # noqa: BLE001 - the book may fail in any way and come back
-                log.warning("address_book_silent", error=type(error).__name__)
-            await asyncio.sleep(HEARTBEAT_S)
+    @staticmethod
+    def load(model_name: str, artifacts_root: str, version: str) -> Model:
+        """The model to serve."""
+        artifact = ArtifactStore(Path(artifacts_root)).load(model_name, version)
+        return loader(model_name)(artifact)
 
     def check_health(self) -> None:
         """Asked by Serve; a replica that no longer announces itself is replaced."""
-        if self._heartbeat.done():
-            raise UnavailableError("the replica no longer announces itself")
+        self._announcer.check()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve; see :mod:`recmesh.deployments.replica_scaling`."""
+        return {INFLIGHT: self._server.meter.take_mean_inflight()}
 
     async def __del__(self) -> None:
         """Awaited by Serve when the replica leaves: new calls go elsewhere, old ones end."""
-        if not hasattr(self, "_heartbeat"):
-            return
-        self._heartbeat.cancel()
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                book = await asyncio.to_thread(find_address_book)
-                await book.withdraw.remote(
-                    self._announcement.application, self._announcement.replica_id
-                )
-        except Exception as error:  # noqa: BLE001 - silence withdraws it as well
-            log.warning("not_withdrawn", error=type(error).__name__)
-        # Callers ask the book once per heartbeat: serve until all of them have heard.
-        await asyncio.sleep(2 * HEARTBEAT_S)
-        await self._server.stop(STOP_GRACE_S)
+        if hasattr(self, "_announcer"):
+            await self._announcer.leave()
 
 
-def _application(name: str) -> str:
-    return f"model-{name}"
-
-
-def deploy_model(name: str, home: Home, replicas: int = 1, num_cpus: float = 1.0) -> Any:
-    """Runs the model's live version on ``replicas`` replicas of ``num_cpus`` CPUs each.
-
-    Returns Serve's handle once all replicas run. Deploying again replaces them one by one.
-    An address book must have been started, or nobody learns of them.
+def model_application(name: str, table: ModelTable, home: Home, host: str = "") -> serve.RunTarget:
+    """What Serve is to run for a model: ``table.version``, or the live one, on ``host``.
 
     Raises:
-        NotFoundError: the model is unknown or was never trained.
-        RuntimeError: Serve could not start the replicas.
+        NotFoundError: the model is unknown, was never trained, or lacks that version.
     """
-    loader(name)
-    version = ArtifactStore(home.artifacts).live_version(name)
-    serve.start(proxy_location=ProxyLocation.Disabled)
+    check_known(name)
+    store = ArtifactStore(home.artifacts)
+    version = table.version or store.live_version(name)
+    store.check_exists(name, version)
     deployment = serve.deployment(ModelReplica).options(
-        num_replicas=replicas,
-        ray_actor_options={"num_cpus": num_cpus},
-        # Serve sees no requests, so it has none to wait for; the server drains its own.
-        graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=2 * (ANSWER_S + STOP_GRACE_S),
+        name=name,
+        **deployment_options(
+            min_replicas=table.min_replicas,
+            max_replicas=table.max_replicas,
+            num_cpus=table.num_cpus,
+            target_inflight=table.target_inflight,
+        ),
     )
-    return serve.run(
-        deployment.bind(name, str(home.artifacts.resolve()), version),
-        name=_application(name),
+    return serve.RunTarget(
+        deployment.bind(name, str(home.artifacts.resolve()), version, host),
+        name=PREFIX + name,
         route_prefix=None,
     )
-
-
-def remove_model(name: str) -> None:
-    """Ends the model's application; returns once its replicas are gone."""
-    serve.delete(_application(name))

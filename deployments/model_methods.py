@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from recmesh.models.model import Context, Float32, Model, User
+from recmesh.models.model import Capability, Context, Float32, Model, User
 from recmesh.storage.errors import InvalidRequestError, RecMeshError
 from recmesh.v1 import common_pb2, model_pb2
 
@@ -59,6 +59,11 @@ class ModelMethods:
 
     async def _work(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def warm_up(self) -> None:
+        """Loads what the model loads on first use, now rather than within a deadline."""
+        if Capability.EMBED in self._model.description.capabilities:
+            await self._work(lambda: self._model.embed_texts(["warm-up"]))
 
     async def describe(self, _: model_pb2.DescribeRequest) -> model_pb2.DescribeResponse:
         """What the model is."""

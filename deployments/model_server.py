@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
 from recmesh.deployments.model_methods import ModelMethods
-from recmesh.models.model import Model
 from recmesh.v1 import model_pb2
 
 MODEL = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
@@ -23,12 +22,11 @@ def _without_deadline(method: Callable[[Any], Awaitable[Message]]) -> Method:
     return call
 
 
-def model_server(model: Model) -> GrpcServer:
+def model_server(methods: ModelMethods) -> GrpcServer:
     """A server, not started yet. Requests were validated where they entered the mesh."""
-    methods = ModelMethods(model)
     server = GrpcServer([MODEL.full_name])
     add_service(
-        server.server,
+        server,
         MODEL,
         {
             "Describe": _without_deadline(methods.describe),

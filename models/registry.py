@@ -17,9 +17,14 @@ MODELS: dict[str, str] = {
 """Model name to the package with its ``train`` and ``load``."""
 
 
-def _function(name: str, function: str) -> object:
+def check_known(name: str) -> None:
+    """Raises NotFoundError when there is no such model; imports none."""
     if name not in MODELS:
         raise NotFoundError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+
+
+def _function(name: str, function: str) -> object:
+    check_known(name)
     return getattr(importlib.import_module(MODELS[name]), function)
 
 

@@ -104,12 +104,16 @@ class ArtifactStore:
 
     def make_live(self, model: str, version: str) -> None:
         """Points the model's live record at a published version, atomically."""
-        if not (self._root / model / version / "card.json").is_file():
-            raise NotFoundError(f"model {model} has no version {version}")
+        self.check_exists(model, version)
         record = self._root / model / "live.json"
         pending = record.with_suffix(f".{os.getpid()}")
         pending.write_text(json.dumps({"version": version}))
         pending.replace(record)
+
+    def check_exists(self, model: str, version: str) -> None:
+        """Raises NotFoundError when the model has no such version."""
+        if not (self._root / model / version / "card.json").is_file():
+            raise NotFoundError(f"model {model} has no version {version}")
 
     def live_version(self, model: str) -> str:
         """Version that is live.

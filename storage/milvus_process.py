@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import os
 import socket
 import subprocess
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from recmesh.storage.child_process import dies_with_starter
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 
 START_TIMEOUT_S = 30.0
@@ -47,8 +47,23 @@ class MilvusProcess:
         """Where clients connect."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; none while it is down."""
+        return self._process.pid if self._process is not None and self.alive else None
+
+    def restart(self) -> None:
+        """Starts the server again where it was. Raises as :meth:`start` does."""
+        self.stop()
+        self.start()
+
     def start(self) -> None:
-        """Starts the server and waits until it answers.
+        """Starts the server and waits until it answers. It ends with the calling thread.
 
         Raises:
             ConfigurationError: another process serves the file.
@@ -66,8 +81,16 @@ class MilvusProcess:
         libraries = _libraries()
         with self._file.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
-                [libraries / "milvus", self._file.absolute(), f"127.0.0.1:{self._port}", "ERROR"],
-                env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
+                dies_with_starter(
+                    [
+                        # Not in our own environment: these are no libraries for Python.
+                        *("/usr/bin/env", f"LD_LIBRARY_PATH={libraries}"),
+                        str(libraries / "milvus"),
+                        str(self._file.absolute()),
+                        f"127.0.0.1:{self._port}",
+                        "ERROR",
+                    ]
+                ),
                 cwd=self._file.parent,
                 stdout=log,
                 stderr=log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recmesh.models.model import TrainOptions
+from recmesh.models.registry import trainer
+from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import RecMeshError
+from recmesh.storage.home import Home
 from recmesh.storage.interchange import TABLES
 from recmesh.v1 import model_pb2
 
@@ -72,6 +77,21 @@ def dataset(folder: Path, n_items: int = 40) -> Dataset:
         if rows:
             files[name] = write_table(folder, name, rows)
     return Dataset(version="small", files=files)
+
+
+def ingested_home(root: Path) -> Home:
+    """A home folder as ``recmesh ingest`` leaves it, with :func:`dataset` inside."""
+    home = Home(root)
+    home.dataset.mkdir(parents=True)
+    files = {name: file.name for name, file in dataset(home.dataset).files.items()}
+    (home.dataset / "dataset.json").write_text(json.dumps({"version": "small", "files": files}))
+    return home
+
+
+def train(home: Home, name: str, seed: int = 1) -> str:
+    """Trains a model and makes it live; returns the version."""
+    trained = trainer(name)(Dataset.open(home.dataset), TrainOptions(seed=seed))
+    return ArtifactStore(home.artifacts).publish(trained.card, trained.tensors, trained.strings)
 
 
 class FunctionModel:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import numpy as np
 import pytest
+from ray import cloudpickle, serve
 
+from recmesh.deployments.applications import deploy, remove
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
+from recmesh.deployments.model_app import ModelReplica
+from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
+from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.models.model import Capability, Context, Description, Float32, Model, Retrieved
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.errors import (
@@ -53,23 +59,52 @@ class LengthModel(Model):
 
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[GrpcServer, str]]:
-    running = model_server(LengthModel())
+    running = model_server(ModelMethods(LengthModel()))
     port = await running.start("127.0.0.1:0")
     yield running, f"127.0.0.1:{port}"
     await running.stop(0)
 
 
-@pytest.fixture(params=["in-process", "grpc"])
-async def client(
-    request: pytest.FixtureRequest, server: tuple[GrpcServer, str]
-) -> AsyncIterator[ModelClient]:
-    made: ModelClient = (
-        InProcessModelClient(LengthModel())
-        if request.param == "in-process"
-        else GrpcModelClient("length", [server[1]])
+class LengthReplica(ModelReplica):
+    """A replica of Ray Serve whose model is not an artifact."""
+
+    @staticmethod
+    def load(model_name: str, artifacts_root: str, version: str) -> Model:
+        return LengthModel()
+
+
+@pytest.fixture(scope="module")
+def application(cluster: None) -> Iterator[list[str]]:
+    """Addresses that the one replica of a Serve application announces."""
+    # Workers cannot import this module.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    deployment = serve.deployment(LengthReplica).options(
+        name="length",
+        **deployment_options(min_replicas=1, max_replicas=1, num_cpus=0.1, target_inflight=1),
     )
+    target = serve.RunTarget(
+        deployment.bind("length", "", "", "127.0.0.1"), name="model-length", route_prefix=None
+    )
+    (state,) = deploy([target], 60, lambda _: None)
+    assert state.state == "RUNNING", state.message
+    yield [replica.address for replica in state.replicas]
+    remove("length")
+
+
+@pytest.fixture(params=["in-process", "external", pytest.param("serve", marks=pytest.mark.mesh)])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[ModelClient]:
+    if request.param == "in-process":
+        made: ModelClient = InProcessModelClient(LengthModel())
+    elif request.param == "serve":
+        made = GrpcModelClient("length", request.getfixturevalue("application"))
+    else:
+        running = model_server(ModelMethods(LengthModel()))
+        port = await running.start("127.0.0.1:0")
+        made = GrpcModelClient("length", [f"127.0.0.1:{port}"], pinned=True)
     yield made
     await made.close()
+    if request.param == "external":
+        await running.stop(0)
 
 
 def asked(*item_ids: str, user_id: str = "u") -> model_pb2.ScoreRequest:
@@ -150,7 +185,7 @@ async def test_nobody_there_is_known_at_once() -> None:
 
 
 async def test_a_lost_replica_loses_no_call(server: tuple[GrpcServer, str]) -> None:
-    second = model_server(LengthModel())
+    second = model_server(ModelMethods(LengthModel()))
     port = await second.start("127.0.0.1:0")
     client = GrpcModelClient("length", [server[1], f"127.0.0.1:{port}"])
     for call in range(40):

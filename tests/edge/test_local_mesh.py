@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import grpc
@@ -13,17 +12,12 @@ from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import ConfigurationError, NotFoundError
 from recmesh.storage.home import Home
 from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
-from tests.small_world import dataset
+from tests.small_world import ingested_home
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path)
-    made.dataset.mkdir()
-    small = dataset(made.dataset)
-    files = {name: file.name for name, file in small.files.items()}
-    (made.dataset / "dataset.json").write_text(json.dumps({"version": "small", "files": files}))
-    return made
+    return ingested_home(tmp_path)
 
 
 async def test_without_any_model_every_surface_but_search_has_a_page(home: Home) -> None:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
-
 import grpc
 import pytest
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
 from recmesh.deployments.local_mesh import local_mesh
-from recmesh.models.model import TrainOptions
-from recmesh.models.registry import loader, trainer
 from recmesh.orchestrator.policy import DEFAULT_POLICY
-from recmesh.storage.artifacts import ArtifactStore
-from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
-from tests.small_world import dataset
+from tests.small_world import ingested_home, train
 
 TRAINED = ("cf", "nlp", "behavioral")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    made = Home(tmp_path_factory.mktemp("home"))
-    made.dataset.mkdir()
-    small = dataset(made.dataset)
-    files = {name: file.name for name, file in small.files.items()}
-    (made.dataset / "dataset.json").write_text(json.dumps({"version": "small", "files": files}))
-    store = ArtifactStore(made.artifacts)
+    made = ingested_home(tmp_path_factory.mktemp("home"))
     for name in TRAINED:
-        trained = trainer(name)(Dataset.open(made.dataset), TrainOptions(seed=1))
-        store.publish(trained.card, trained.tensors, trained.strings)
-        assert loader(name)(store.load(name)).description.name == name
+        train(made, name)
     return made
 
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import psutil
 import pytest
-import ray
-from ray import serve
 
-from recmesh.deployments.address_book import Announcement, start_address_book
-from recmesh.deployments.discovery import follow
+from recmesh.deployments.address_book import Announcement, Role
+from recmesh.deployments.applications import RUNNING, deploy, remove
+from recmesh.deployments.discovery import follow, from_address_book
 from recmesh.deployments.grpc_model_client import GrpcModelClient
-from recmesh.deployments.model_app import deploy_model, remove_model
-from recmesh.models.model import TrainOptions
-from recmesh.models.registry import trainer
+from recmesh.deployments.mesh_config import ModelTable
+from recmesh.deployments.model_app import model_application
 from recmesh.storage.artifacts import ArtifactStore
-from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, model_pb2
-from tests.small_world import NOW_UNIX_S, dataset
+from tests.small_world import NOW_UNIX_S, ingested_home, train
 
 pytestmark = [
     pytest.mark.mesh,
@@ -49,37 +44,16 @@ REQUEST = model_pb2.ScoreRequest(
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    made = Home(tmp_path_factory.mktemp("home"))
-    made.dataset.mkdir()
-    files = {name: file.name for name, file in dataset(made.dataset).files.items()}
-    (made.dataset / "dataset.json").write_text(json.dumps({"version": "small", "files": files}))
-    trained = trainer(MODEL)(Dataset.open(made.dataset), TrainOptions(seed=1))
-    ArtifactStore(made.artifacts).publish(trained.card, trained.tensors, trained.strings)
+    made = ingested_home(tmp_path_factory.mktemp("home") / "home")
+    train(made, MODEL)
     return made
 
 
-@pytest.fixture(scope="module")
-def book() -> Iterator[Any]:
-    ray.init(
-        address="local",
-        num_cpus=4,
-        object_store_memory=100_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
-    try:
-        yield start_address_book()
-        serve.shutdown()
-    finally:
-        ray.shutdown()
-
-
-async def until(book: Any, settled: Callable[[dict[str, Announcement]], bool]) -> list[str]:
+async def until(settled: Callable[[dict[str, Announcement]], bool]) -> list[str]:
     """Addresses in the book once it is as it should be."""
     async with asyncio.timeout(30):
         while True:
-            known = {a.address: a for a in await book.replicas.remote()}
+            known = {a.address: a for a in await from_address_book()}
             if settled(known):
                 return list(known)
             await asyncio.sleep(0.1)
@@ -95,16 +69,20 @@ def kill_listener(address: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-async def test_replicas_are_found_survive_a_kill_and_leave(home: Home, book: Any) -> None:
-    await asyncio.to_thread(deploy_model, MODEL, home, replicas=2, num_cpus=0.5)
+async def test_replicas_are_found_survive_a_kill_and_leave(home: Home, cluster: None) -> None:
+    table = ModelTable(min_replicas=2, max_replicas=2)
+    target = model_application(MODEL, table, home, "127.0.0.1")
+    (state,) = await asyncio.to_thread(deploy, [target], 60, lambda _: None)
+    assert state.state == RUNNING, state.message
     live = ArtifactStore(home.artifacts).live_version(MODEL)
     killed, other = await until(
-        book,
-        lambda known: [(a.application, a.version) for a in known.values()] == [(MODEL, live)] * 2,
+        lambda known: [(a.application, a.version) for a in known.values()] == [(MODEL, live)] * 2
     )
 
     client = GrpcModelClient(MODEL, [])
-    following = asyncio.create_task(follow(book.replicas.remote, {MODEL: client}))
+    following = asyncio.create_task(
+        follow(from_address_book, Role.MODEL, lambda found: client.set_addresses(found[MODEL]))
+    )
     try:
         await asyncio.sleep(1.0)
         first = await client.score(REQUEST, timeout_s=5)
@@ -116,12 +94,48 @@ async def test_replicas_are_found_survive_a_kill_and_leave(home: Home, book: Any
             assert list(again.scores) == list(first.scores)
             await asyncio.sleep(0.01)
         # Serve heals: a new replica stands beside the one that was left alone.
-        await until(book, lambda known: killed not in known and other in known and len(known) == 2)
+        await until(lambda known: killed not in known and other in known and len(known) == 2)
 
-        await asyncio.to_thread(remove_model, MODEL)
-        await until(book, lambda known: not known)
+        assert await asyncio.to_thread(remove, MODEL)
+        await until(lambda known: not known)
         with pytest.raises(UnavailableError):
             await client.score(REQUEST, timeout_s=5)
+        assert not await asyncio.to_thread(remove, MODEL)
     finally:
         following.cancel()
         await client.close()
+
+
+async def test_load_adds_replicas(home: Home, cluster: None) -> None:
+    table = ModelTable(min_replicas=1, max_replicas=2, target_inflight=0.001)
+    target = model_application(MODEL, table, home, "127.0.0.1")
+    await asyncio.to_thread(deploy, [target], 60, lambda _: None)
+    (address,) = await until(lambda known: len(known) == 1)
+    client = GrpcModelClient(MODEL, [address])
+
+    async def call_for_ever() -> None:
+        while True:
+            await client.score(REQUEST, timeout_s=5)
+
+    calling = asyncio.create_task(call_for_ever())
+    try:
+        await until(lambda known: len(known) == 2)
+    finally:
+        calling.cancel()
+        await client.close()
+        await asyncio.to_thread(remove, MODEL)
+
+
+async def test_a_model_that_cannot_load_says_why(home: Home, cluster: None) -> None:
+    version = ArtifactStore(home.artifacts).live_version(MODEL)
+    card = home.artifacts / MODEL / version / "card.json"
+    text = card.read_text()
+    target = model_application(MODEL, ModelTable(), home, "127.0.0.1")
+    card.write_text("{")
+    try:
+        (state,) = await asyncio.to_thread(deploy, [target], 60, lambda _: None)
+    finally:
+        card.write_text(text)
+        await asyncio.to_thread(remove, MODEL)
+    assert state.state == "DEPLOY_FAILED"
+    assert "is damaged" in state.message

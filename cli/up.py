@@ -1,0 +1,200 @@
+"""``recmesh up``: the mesh on a Ray cluster behind one port, until Ctrl-C or ``recmesh down``."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_text
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from recmesh.cli.sample_slates import print_sample_slates
+from recmesh.deployments.applications import RUNNING, ApplicationState, deploy
+from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
+from recmesh.deployments.mesh_host import DEPLOY_TIMEOUT_S, HostedMesh, hosted_mesh, targets
+from recmesh.deployments.mesh_record import MeshRecord, running_mesh
+from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
+from recmesh.orchestrator.policy import Policy
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError, UnavailableError
+from recmesh.storage.home import Home
+
+DETACHED_TIMEOUT_S = 180.0
+POLL_S = 0.2
+
+
+class _Progress:
+    """Says each step once, and each application once it runs or has failed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started_s = time.monotonic()
+        self._said: set[str] = set()
+
+    def __call__(self, step: str, states: Sequence[ApplicationState]) -> None:
+        if step != "deploying":
+            self._say(step)
+        for state in states:
+            if state.state == RUNNING:
+                self._say(f"{state.name} runs")
+            elif state.settled:
+                self._say(f"{state.name} {state.state}: {state.message}")
+
+    def _say(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            elapsed_s = time.monotonic() - self._started_s
+            self._console.print(f"[dim]{elapsed_s:5.1f} s[/dim]  {escape(line)}")
+
+
+def _print_mesh(console: Console, record: MeshRecord, failed: Sequence[str]) -> None:
+    console.print(f"serving on [bold]{record.address}[/bold]")
+    if failed:
+        console.print(f"  [yellow]without[/yellow] {', '.join(failed)}; see: recmesh status")
+    console.print("  recmesh call USER, recmesh status, recmesh down", style="dim")
+
+
+async def _host(file: Path, home: Home, samples: bool, as_json: bool) -> None:
+    stopped = asyncio.Event()
+    console = Console(stderr=as_json)
+    config = MeshConfig.load(file)
+    async with hosted_mesh(config, file, home, _Progress(console)) as mesh:
+        loop = asyncio.get_running_loop()
+        # After Ray, which installs handlers of its own.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        _announce(console, mesh, as_json)
+        if samples:
+            surfaces = Policy.load(config.orchestrator.policy_file).surfaces
+            dataset = Dataset.open(home.dataset)
+            await asyncio.to_thread(
+                print_sample_slates, console, mesh.record.address, dataset, surfaces
+            )
+            console.print("Ctrl-C stops")
+        await stopped.wait()
+        console.print("stopping")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _announce(console: Console, mesh: HostedMesh, as_json: bool) -> None:
+    failed = [state.name for state in mesh.applications if state.state != RUNNING]
+    _print_mesh(console, mesh.record, failed)
+    if as_json:
+        typer.echo(json_text.dumps({"address": mesh.record.address, "failed": failed}))
+
+
+def _detach(file: Path, home: Home) -> MeshRecord:
+    """Starts the mesh in a process of its own and waits until it serves."""
+    home.run.mkdir(parents=True, exist_ok=True)
+    log = home.run / "mesh.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "recmesh.cli.main", "up", "--config", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    end_s = time.monotonic() + DETACHED_TIMEOUT_S
+    with Console(stderr=True).status("starting the mesh"):
+        while time.monotonic() < end_s:
+            record = running_mesh(home)
+            if record is not None and record.pid == process.pid:
+                return record
+            if process.poll() is not None:
+                words = log.read_text(errors="replace").strip().splitlines()
+                raise UnavailableError(words[-1] if words else f"it ended; see {log}")
+            time.sleep(POLL_S)
+    process.terminate()
+    raise UnavailableError(f"not up after {DETACHED_TIMEOUT_S:.0f} s; see {log}")
+
+
+def _apply(
+    running: MeshRecord, names: Sequence[str], file: Path, home: Home, progress: _Progress
+) -> list[str]:
+    """Deploys into the running mesh; returns the applications that do not run."""
+    config = MeshConfig.load(file)
+    unknown = [n for n in names if n != "orchestrator" and n not in config.models]
+    if unknown:
+        raise ConfigurationError(
+            f"{file} has no model {', '.join(unknown)}; it has {', '.join(config.models)}"
+        )
+    join_cluster(home, running.ray_address)
+    try:
+        wanted = [
+            target
+            for target in targets(config, home, running.index_uri)
+            if not names or target.name.removeprefix("model-") in names
+        ]
+        if not wanted:
+            raise NotFoundError(f"nothing to deploy of {', '.join(names)}; run: recmesh train")
+        states = deploy(wanted, DEPLOY_TIMEOUT_S, lambda now: progress("deploying", now))
+    finally:
+        leave_cluster()
+    return [state.name for state in states if state.state != RUNNING]
+
+
+def up_command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="With a running mesh: deploy only these, at their live versions."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="What runs. Default: deployments/mesh.toml, packaged.")
+    ] = None,
+    detach: Annotated[bool, typer.Option(help="Serve in the background.")] = False,
+    show_slates: Annotated[
+        bool, typer.Option("--show-slates", help="Print one page per surface when up.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say the address as JSON.")] = False,
+) -> None:
+    """Run the mesh, or bring a running one up to date.
+
+    Starts Ray, Milvus, every model, the orchestrator and the edge, and serves until Ctrl-C.
+    With a mesh that runs already, deploys what changed and returns: a model's newly trained
+    version, other replicas. No request fails meanwhile.
+
+    Examples:
+
+        recmesh up
+
+        recmesh up --detach && recmesh call d42
+
+        recmesh train cf && recmesh up cf
+    """
+    home = Home.from_environment()
+    console = Console(stderr=as_json)
+    try:
+        running = running_mesh(home)
+        if running is not None:
+            file = config or Path(running.config)
+            failed = _apply(running, models or [], file, home, _Progress(console))
+            _print_mesh(console, running, failed)
+            if as_json:
+                typer.echo(json_text.dumps({"address": running.address, "failed": failed}))
+            if failed:
+                raise typer.Exit(1)
+        elif models:
+            raise ConfigurationError("no mesh runs here yet; start it with: recmesh up")
+        elif detach:
+            record = _detach((config or DEFAULT_CONFIG).resolve(), home)
+            _print_mesh(console, record, [])
+            if as_json:
+                typer.echo(json_text.dumps({"address": record.address, "failed": []}))
+        else:
+            file = (config or DEFAULT_CONFIG).resolve()
+            asyncio.run(_host(file, home, show_slates, as_json))
+    except RecMeshError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

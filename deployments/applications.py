@@ -1,0 +1,107 @@
+"""The mesh's applications on Ray Serve: run them, wait for them, tell how they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import ray
+from ray import serve
+
+from recmesh.deployments.address_book import Announcement, address_book
+from recmesh.deployments.model_app import PREFIX
+
+POLL_S = 0.2
+ANSWER_S = 5.0
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+RUNNING = "RUNNING"
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationState:
+    """How one application is, by Serve's word and its replicas' own."""
+
+    name: str
+    """The model's name, or ``orchestrator``."""
+    state: str
+    """Serve's: RUNNING, DEPLOYING, UNHEALTHY, DEPLOY_FAILED, DELETING."""
+    message: str
+    """Why, when it does not run; else empty."""
+    target_replicas: int
+    replicas: list[Announcement] = field(default_factory=list)
+    """Those that announce themselves, oldest first."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it runs or has failed: waiting longer changes nothing."""
+        return self.state == RUNNING or self.state in FAILED
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return asdict(self)
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def states() -> list[ApplicationState]:
+    """Every application of the mesh, orchestrator first, then models by name."""
+    announced: list[Announcement] = ray.get(address_book().replicas.remote(), timeout=ANSWER_S)
+    found: list[ApplicationState] = []
+    for application, status in serve.status().applications.items():
+        name = application.removeprefix(PREFIX)
+        deployment = status.deployments.get(name)
+        running = deployment.replica_states.get("RUNNING", 0) if deployment else 0
+        starting = deployment.replica_states.get("STARTING", 0) if deployment else 0
+        why = (deployment.message if deployment else "") or status.message
+        found.append(
+            ApplicationState(
+                name=name,
+                state=status.status.value,
+                message="" if status.status.value == RUNNING else _last_line(why),
+                target_replicas=running + starting,
+                replicas=[a for a in announced if a.application == name],
+            )
+        )
+    return sorted(found, key=lambda state: (state.name != "orchestrator", state.name))
+
+
+def deploy(
+    targets: Sequence[serve.RunTarget],
+    timeout_s: float,
+    watch: Callable[[list[ApplicationState]], None],
+) -> list[ApplicationState]:
+    """Runs or updates applications, each by itself, and waits until all run or have failed.
+
+    What is already as it should be is left as it is. Applications not named are not touched.
+
+    Args:
+        targets: of :func:`model_application` and :func:`orchestrator_application`.
+        timeout_s: give up waiting then; deployment goes on in the cluster.
+        watch: told the states while waiting.
+
+    Returns:
+        The last states of the applications named.
+    """
+    names = {target.name.removeprefix(PREFIX) for target in targets}
+    serve.run_many(targets, wait_for_applications_running=False)
+    end_s = time.monotonic() + timeout_s
+    while True:
+        mine = [state for state in states() if state.name in names]
+        watch(mine)
+        if time.monotonic() > end_s or all(state.settled for state in mine):
+            return mine
+        time.sleep(POLL_S)
+
+
+def remove(name: str) -> bool:
+    """Ends an application; returns whether there was one, once its replicas are gone."""
+    application = name if name in serve.status().applications else PREFIX + name
+    if application not in serve.status().applications:
+        return False
+    serve.delete(application)
+    return True

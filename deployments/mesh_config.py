@@ -1,0 +1,162 @@
+"""What runs and how much of it: the file ``deployments/mesh.toml`` as frozen types."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from recmesh.models.registry import MODELS
+from recmesh.orchestrator.policy import DEFAULT_POLICY
+from recmesh.storage.errors import ConfigurationError
+
+DEFAULT_CONFIG = Path(__file__).with_name("mesh.toml")
+PREFIX = "RECMESH_"
+NESTED = "__"
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Scaled(_Table):
+    """How many replicas, and what each needs."""
+
+    min_replicas: int = Field(default=1, ge=1, le=1000)
+    max_replicas: int = Field(default=1, ge=1, le=1000)
+    num_cpus: float = Field(default=0.2, gt=0)
+    target_inflight: float = Field(default=4, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}"
+            )
+        return self
+
+
+class EdgeTable(_Table):
+    """Where callers enter."""
+
+    address: Address = "127.0.0.1:50051"
+
+
+class RayTable(_Table):
+    """Which Ray cluster."""
+
+    address: str = ""
+    num_cpus: float = Field(default=0, ge=0)
+
+
+class VectorIndexTable(_Table):
+    """Which Milvus."""
+
+    uri: str = ""
+
+
+class OrchestratorTable(_Scaled):
+    """The orchestrator's replicas."""
+
+    policy: str = ""
+
+    @property
+    def policy_file(self) -> Path:
+        """The policy to serve, absolute."""
+        return Path(self.policy).resolve() if self.policy else DEFAULT_POLICY
+
+
+class ModelTable(_Scaled):
+    """Where a model runs."""
+
+    placement: Literal["replicas", "orchestrator", "external"] = "replicas"
+    version: str = ""
+    addresses: tuple[Address, ...] = ()
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if (self.placement == "external") != bool(self.addresses):
+            raise ValueError('addresses go with placement "external", and only with it')
+        return self
+
+
+class MeshConfig(BaseSettings):
+    """The whole mesh. Environment variables override the file."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=NESTED
+    )
+
+    edge: EdgeTable = EdgeTable()
+    ray: RayTable = RayTable()
+    vector_index: VectorIndexTable = VectorIndexTable()
+    orchestrator: OrchestratorTable = OrchestratorTable()
+    models: dict[Name, ModelTable] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file's values."""
+        return (env_settings, init_settings)
+
+    @model_validator(mode="after")
+    def _models_of_ours_are_known(self) -> Self:
+        for name, model in self.models.items():
+            if model.placement != "external" and name not in MODELS:
+                raise ValueError(
+                    f"models.{name}: not in models/registry.py, which has {', '.join(MODELS)}"
+                )
+        return self
+
+    @classmethod
+    def load(cls, file: Path = DEFAULT_CONFIG) -> Self:
+        """Reads the file, then the environment.
+
+        Raises:
+            ConfigurationError: says which value breaks which rule.
+        """
+        try:
+            _refuse_unknown_variables()
+            return cls(**tomllib.loads(file.read_text()))
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"there is no {file}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"{file} is not TOML: {error}") from error
+        except ValidationError as error:
+            broken = "; ".join(_said(problem) for problem in error.errors())
+            raise ConfigurationError(
+                f"{file} or an environment variable {PREFIX}…: {broken}"
+            ) from error
+
+
+def _said(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place + ': ' if place else ''}{problem['msg']} (is {problem['input']!r})"
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would be ignored in silence."""
+    for variable in os.environ:
+        table, nested, _ = variable.removeprefix(PREFIX).lower().partition(NESTED)
+        if variable.startswith(PREFIX) and nested and table not in MeshConfig.model_fields:
+            raise ConfigurationError(
+                f"environment variable {variable}: there is no table {table}; "
+                f"there are {', '.join(MeshConfig.model_fields)}"
+            )

@@ -1,0 +1,178 @@
+"""The process that holds a mesh on one machine: cluster, Milvus and edge, up and down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ray import serve
+
+from recmesh.deployments import applications
+from recmesh.deployments.address_book import Role
+from recmesh.deployments.applications import ApplicationState
+from recmesh.deployments.discovery import follow, from_address_book
+from recmesh.deployments.edge import EdgeSupervisor
+from recmesh.deployments.envoy_config import EdgeConfig
+from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
+from recmesh.deployments.model_app import model_application
+from recmesh.deployments.orchestrator_app import NAME, orchestrator_application
+from recmesh.deployments.orchestrator_server import live_embedding
+from recmesh.deployments.ray_cluster import join_cluster, leave_cluster, start_cluster
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import NotFoundError, UnavailableError
+from recmesh.storage.home import Home
+from recmesh.storage.milvus_process import MilvusProcess
+
+log = structlog.get_logger(__name__)
+
+DEPLOY_TIMEOUT_S = 120.0
+EDGE_TIMEOUT_S = 20.0
+MILVUS_POLL_S = 0.1
+LOOPBACK = "127.0.0.1"
+
+Watch = Callable[[str, list[ApplicationState]], None]
+"""Told what is being done, and how the applications are while they start."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostedMesh:
+    """A mesh that serves."""
+
+    record: MeshRecord
+    applications: list[ApplicationState]
+    """As they were when the edge opened; some may have failed."""
+
+
+def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTarget]:
+    """Everything the configuration names; models that were never trained are left out, said."""
+    # On a cluster of our own nothing but the edge needs to be seen from other machines.
+    host = "" if config.ray.address else LOOPBACK
+    found = [orchestrator_application(config, home, index_uri, host)]
+    for name, table in config.models.items():
+        if table.placement == "replicas":
+            try:
+                found.append(model_application(name, table, home, host))
+            except NotFoundError as error:
+                # The mesh serves without it and every page says so.
+                log.warning("model left out", model=name, reason=str(error))
+    return found
+
+
+async def _keep_alive(milvus: MilvusProcess) -> None:
+    """Starts Milvus again, on the same port, whenever it ends; cancel to end."""
+    while True:
+        await asyncio.sleep(MILVUS_POLL_S)
+        if milvus.alive:
+            continue
+        log.warning("milvus_died", uri=milvus.uri)
+        try:
+            await asyncio.to_thread(milvus.restart)
+        except UnavailableError as error:
+            log.error("milvus_not_started", reason=str(error))
+
+
+@contextlib.asynccontextmanager
+async def _milvus(config: MeshConfig, home: Home) -> AsyncIterator[str]:
+    """Address of the vector index; empty when nothing is indexed."""
+    if live_embedding(home) is None:
+        yield ""
+    elif config.vector_index.uri:
+        yield config.vector_index.uri
+    else:
+        milvus = MilvusProcess(home.vectors / "milvus.db")
+        await asyncio.to_thread(milvus.start)
+        keeper = asyncio.create_task(_keep_alive(milvus), name="keep-milvus")
+        try:
+            yield milvus.uri
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await asyncio.to_thread(milvus.stop)
+
+
+@contextlib.asynccontextmanager
+async def _cluster(config: MeshConfig, home: Home) -> AsyncIterator[str]:
+    """Address of the Ray cluster. One that was running before loses only our applications."""
+    own = not config.ray.address
+    # Both install signal handlers, so they must run in the main thread.
+    if own:
+        address = start_cluster(home, config.ray.num_cpus)
+    else:
+        join_cluster(home, address := config.ray.address)
+    try:
+        yield address
+    finally:
+        if not own:
+            for state in await asyncio.to_thread(applications.states):
+                await asyncio.to_thread(applications.remove, state.name)
+        await asyncio.to_thread(leave_cluster)
+
+
+async def _answers(address: str) -> None:
+    """Returns once the orchestrator says through the edge that it serves."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        try:
+            await health.Check(
+                health_pb2.HealthCheckRequest(), timeout=EDGE_TIMEOUT_S, wait_for_ready=True
+            )
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(
+                f"the orchestrator does not answer on {address}: {error.details()}"
+            ) from error
+
+
+@contextlib.asynccontextmanager
+async def hosted_mesh(
+    config: MeshConfig, config_file: Path, home: Home, watch: Watch
+) -> AsyncIterator[HostedMesh]:
+    """Runs the whole mesh while the context is open; ``config_file`` is what it was read from.
+
+    Raises:
+        NotFoundError: nothing was ingested.
+        ConfigurationError: a mesh runs already, or a port or the configuration is wrong.
+        UnavailableError: the orchestrator or the edge does not come up.
+    """
+    Dataset.open(home.dataset)
+    edge = EdgeSupervisor(EdgeConfig(address=config.edge.address))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(only_mesh(home))
+        watch("starting the vector index", [])
+        index_uri = await stack.enter_async_context(_milvus(config, home))
+        watch("starting Ray", [])
+        ray_address = await stack.enter_async_context(_cluster(config, home))
+        await stack.enter_async_context(edge)
+        following = asyncio.create_task(
+            follow(
+                from_address_book,
+                Role.ORCHESTRATOR,
+                lambda found: edge.set_addresses(found.get(NAME, [])),
+            ),
+            name="follow-orchestrators",
+        )
+        stack.callback(following.cancel)
+        states = await asyncio.to_thread(
+            applications.deploy,
+            targets(config, home, index_uri),
+            DEPLOY_TIMEOUT_S,
+            lambda now: watch("deploying", now),
+        )
+        orchestrator = next(state for state in states if state.name == NAME)
+        if orchestrator.state != applications.RUNNING:
+            raise UnavailableError(f"the orchestrator does not run: {orchestrator.message}")
+        watch("opening the edge", states)
+        edge.set_addresses([replica.address for replica in orchestrator.replicas])
+        await edge.wait_ready(EDGE_TIMEOUT_S)
+        await _answers(edge.address)
+        record = MeshRecord(os.getpid(), edge.address, ray_address, index_uri, str(config_file))
+        stack.enter_context(recorded(home, record))
+        yield HostedMesh(record, states)

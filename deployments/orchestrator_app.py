@@ -1,0 +1,107 @@
+"""The orchestrator as a Ray Serve application that finds the models by their announcements."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from recmesh.deployments.address_book import Role
+from recmesh.deployments.announcer import Announcer
+from recmesh.deployments.discovery import follow, from_address_book
+from recmesh.deployments.grpc_model_client import GrpcModelClient
+from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.deployments.orchestrator_server import OrchestratorServer, colocated_models
+from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
+from recmesh.orchestrator.model_client import ModelClient
+from recmesh.storage.home import Home
+
+NAME = "orchestrator"
+"""Name of the Serve application, of its deployment, and in the address book."""
+
+
+class OrchestratorReplica:
+    """One orchestrator on a free port of its node, known to the address book."""
+
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self,
+        home_root: str,
+        policy: str,
+        index_uri: str,
+        colocated: list[str],
+        external: dict[str, list[str]],
+        host: str,
+    ) -> None:
+        """Raises what starting raises; Serve tells it as the reason.
+
+        Args:
+            home_root: folder of data, artifacts and the live embedding record.
+            policy: file.
+            index_uri: Milvus; empty: no vector search.
+            colocated: models to load into this process.
+            external: addresses of models that run elsewhere.
+            host: to listen on; empty: the node's address.
+        """
+        home = Home(Path(home_root))
+        clients: dict[str, ModelClient] = await colocated_models(home, colocated)
+        for name, addresses in external.items():
+            clients[name] = GrpcModelClient(name, addresses, pinned=True)
+        self._orchestrator = OrchestratorServer(
+            home, clients, policy=Path(policy), index_uri=index_uri
+        )
+        # Before the server starts: models that run already take part from the first request on.
+        self._following = asyncio.create_task(
+            follow(from_address_book, Role.MODEL, self._orchestrator.take), name="follow-models"
+        )
+        host = host or ray.util.get_node_ip_address()
+        port = await self._orchestrator.start(f"{host}:0")
+        self._announcer = Announcer(
+            self._orchestrator.server,
+            role=Role.ORCHESTRATOR,
+            application=NAME,
+            replica_id=serve.get_replica_context().replica_id.unique_id,
+            address=f"{host}:{port}",
+            version=self._orchestrator.policy_version,
+        )
+
+    def check_health(self) -> None:
+        """Asked by Serve; a replica that no longer announces itself is replaced."""
+        self._announcer.check()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve; see :mod:`recmesh.deployments.replica_scaling`."""
+        return {INFLIGHT: self._orchestrator.server.meter.take_mean_inflight()}
+
+    async def __del__(self) -> None:
+        """Awaited by Serve when the replica leaves: new calls go elsewhere, old ones end."""
+        if hasattr(self, "_announcer"):
+            await self._announcer.leave()
+            self._following.cancel()
+            await self._orchestrator.close()
+
+
+def orchestrator_application(
+    config: MeshConfig, home: Home, index_uri: str, host: str = ""
+) -> serve.RunTarget:
+    """What Serve is to run for the orchestrator, listening on ``host``."""
+    table = config.orchestrator
+    colocated = [n for n, m in config.models.items() if m.placement == "orchestrator"]
+    external = {n: list(m.addresses) for n, m in config.models.items() if m.addresses}
+    deployment = serve.deployment(OrchestratorReplica).options(
+        name=NAME,
+        **deployment_options(
+            min_replicas=table.min_replicas,
+            max_replicas=table.max_replicas,
+            num_cpus=table.num_cpus,
+            target_inflight=table.target_inflight,
+        ),
+    )
+    return serve.RunTarget(
+        deployment.bind(
+            str(home.root.resolve()), str(table.policy_file), index_uri, colocated, external, host
+        ),
+        name=NAME,
+        route_prefix=None,
+    )

@@ -1,0 +1,137 @@
+"""One orchestrator that serves: snapshot, models, vector index and gRPC server together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from recmesh.deployments.edge_services import edge_server
+from recmesh.deployments.grpc_model_client import GrpcModelClient
+from recmesh.deployments.inprocess_model_client import InProcessModelClient
+from recmesh.models.registry import loader
+from recmesh.orchestrator.mesh import Mesh, Snapshot
+from recmesh.orchestrator.model_client import ModelClient
+from recmesh.orchestrator.model_panel import ModelPanel
+from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
+from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import NotFoundError, RecMeshError
+from recmesh.storage.home import Home
+from recmesh.storage.milvus_index import MilvusIndex
+from recmesh.storage.vector_index import EmbeddingVersion, live_embedding_version
+
+log = structlog.get_logger(__name__)
+
+WARM_UP_TIMEOUT_S = 5.0
+
+
+def live_embedding(home: Home) -> EmbeddingVersion | None:
+    """The embedding version that is searched; None, with a warning, when nothing is indexed."""
+    try:
+        return live_embedding_version(home.vectors)
+    except NotFoundError as error:
+        log.warning("vector search left out", reason=str(error))
+        return None
+
+
+async def colocated_models(home: Home, names: Iterable[str]) -> dict[str, ModelClient]:
+    """Loads models' live versions into this process, ready to answer.
+
+    A model that was never trained is left out with a warning; pages say they lack it.
+    """
+    store = ArtifactStore(home.artifacts)
+    clients: dict[str, ModelClient] = {}
+    for name in names:
+        try:
+            artifact = await asyncio.to_thread(store.load, name)
+        except NotFoundError as error:
+            log.warning("model left out", model=name, reason=str(error))
+            continue
+        client = InProcessModelClient(await asyncio.to_thread(loader(name), artifact))
+        await client.warm_up()
+        clients[name] = client
+    return clients
+
+
+class OrchestratorServer:
+    """Answers requests once started. Belongs to the event loop that starts it."""
+
+    def __init__(
+        self,
+        home: Home,
+        clients: Mapping[str, ModelClient],
+        *,
+        policy: Path = DEFAULT_POLICY,
+        index_uri: str = "",
+    ) -> None:
+        """``clients`` are models known from the start; ``index_uri`` empty: no vector search."""
+        self._home = home
+        self._policy = policy
+        self._index_uri = index_uri
+        self._panel = ModelPanel(dict(clients))
+        self._closing = contextlib.AsyncExitStack()
+
+    async def start(self, address: str) -> int:
+        """Loads the data and listens on ``host:port``; port 0 picks a free one.
+
+        Returns:
+            The port.
+
+        Raises:
+            NotFoundError: nothing was ingested.
+            ConfigurationError: the policy cannot work, or the address is taken.
+        """
+        policy = Policy.load(self._policy)
+        dataset = Dataset.open(self._home.dataset)
+        self.embedding = live_embedding(self._home) if self._index_uri else None
+        index = None
+        if self.embedding is not None:
+            index = MilvusIndex(self._index_uri)
+            self._closing.push_async_callback(index.close)
+            await self._warm_up(index, self.embedding)
+        snapshot = await asyncio.to_thread(Snapshot.of, dataset, policy, self.embedding)
+        await self._panel.refresh()
+        refreshing = asyncio.create_task(self._panel.refresh_forever(), name="describe-models")
+        self._closing.callback(refreshing.cancel)
+        self.server = edge_server(Mesh(self._panel, index, snapshot))
+        self.policy_version = policy.version
+        return await self.server.start(address)
+
+    async def _warm_up(self, index: MilvusIndex, embedding: EmbeddingVersion) -> None:
+        """Connects and loads the collection now, not within the first request's deadline."""
+        probe = np.zeros(embedding.dim, np.float32)
+        probe[0] = 1.0
+        try:
+            await index.search(embedding.collection, probe, 1, timeout_s=WARM_UP_TIMEOUT_S)
+        except RecMeshError as error:
+            log.warning("vector index not ready", reason=str(error))
+
+    def take(self, addresses: Mapping[str, Sequence[str]]) -> None:
+        """Learns where models are; one not heard of before takes part from now on.
+
+        Models that are co-located or have fixed addresses stay where they are.
+        """
+        for name, found in addresses.items():
+            client = self._panel.clients.get(name)
+            if client is None:
+                self._panel.clients[name] = GrpcModelClient(name, found)
+                log.info("model_joined", model=name, replicas=len(found))
+            elif isinstance(client, GrpcModelClient) and not client.pinned:
+                client.set_addresses(found)
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends the server, then everything it used."""
+        if hasattr(self, "server"):
+            await self.server.stop(grace_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Lets go of models and index, once the server has stopped."""
+        await self._closing.aclose()
+        for client in self._panel.clients.values():
+            await client.close()

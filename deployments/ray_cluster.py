@@ -1,0 +1,87 @@
+"""The Ray cluster that the mesh runs on: one of its own on this machine, or a running one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+
+import ray
+from ray import serve
+from ray.exceptions import AuthenticationError
+from ray.serve.config import ProxyLocation
+
+from recmesh.storage.errors import UnavailableError
+from recmesh.storage.home import Home
+
+NAMESPACE = "recmesh"
+OBJECT_STORE_BYTES = 200_000_000
+"""Enough for control messages; requests do not go through the object store."""
+LEAST_CPUS = 2
+
+TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Ray reads them once in the life of a process."""
+
+
+def _token_file(home: Home) -> Path:
+    return home.run / "ray-token"
+
+
+def _environment_has_token() -> bool:
+    return any(variable in os.environ for variable in TOKEN_VARIABLES)
+
+
+def start_cluster(home: Home, num_cpus: float) -> str:
+    """Starts a cluster that ends with this process, however it ends. Returns its address.
+
+    Only who can read the home folder can join it. ``num_cpus`` 0 is this machine's, at least
+    2: replicas reserve fractions of them.
+    """
+    if not _environment_has_token():
+        token = _token_file(home)
+        token.parent.mkdir(parents=True, exist_ok=True)
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    context = ray.init(
+        address="local",
+        num_cpus=num_cpus or max(os.cpu_count() or 1, LEAST_CPUS),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        namespace=NAMESPACE,
+        _node_ip_address="127.0.0.1",
+    )
+    _start_serve()
+    return str(context.address_info["gcs_address"])
+
+
+def join_cluster(home: Home, address: str) -> None:
+    """Connects this process to a running cluster: the home folder's own, or another one.
+
+    Raises:
+        UnavailableError: there is none, or it does not take the token.
+    """
+    if not _environment_has_token() and _token_file(home).is_file():
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file(home))
+    try:
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE
+        )
+    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnavailableError(f"cannot join the Ray cluster at {address}: {reason}") from error
+    _start_serve()
+
+
+def _start_serve() -> None:
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    # Callers dial replicas, so no proxy stands between (ADR 0001).
+    serve.start(proxy_location=ProxyLocation.Disabled)
+
+
+def leave_cluster() -> None:
+    """Disconnects; a cluster of this process' own ends."""
+    ray.shutdown()

@@ -1,0 +1,58 @@
+"""How Ray Serve scales and rolls applications whose replicas serve themselves.
+
+Serve sees none of the calls (ADR 0001), so replicas report their mean calls in flight and
+the policy here turns that into a number of replicas; Serve applies the bounds and delays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
+
+from recmesh.deployments.announcer import LEAVING_S
+
+INFLIGHT = "inflight"
+"""Key of a replica's mean calls in flight in ``record_autoscaling_stats``."""
+
+UPSCALE_DELAY_S = 3.0
+DOWNSCALE_DELAY_S = 60.0
+LOOK_BACK_S = 15.0
+HEALTH_CHECK_PERIOD_S = 1.0
+HEALTH_CHECK_TIMEOUT_S = 10.0
+
+
+def replicas_for_load(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+    """Enough replicas to bring each to the target: ⌈total in flight / target⌉.
+
+    A replica that has not reported yet counts as carrying nothing.
+    """
+    reported = (context.aggregated_metrics or {}).get(INFLIGHT, {})
+    target = context.config.target_ongoing_requests
+    return math.ceil(sum(reported.values()) / target), {}
+
+
+def deployment_options(
+    *, min_replicas: int, max_replicas: int, num_cpus: float, target_inflight: float
+) -> dict[str, Any]:
+    """Options of a Serve deployment for an application of ours."""
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            target_ongoing_requests=target_inflight,
+            upscale_delay_s=UPSCALE_DELAY_S,
+            downscale_delay_s=DOWNSCALE_DELAY_S,
+            look_back_period_s=LOOK_BACK_S,
+            policy=AutoscalingPolicy(policy_function=replicas_for_load),
+        ),
+        "ray_actor_options": {"num_cpus": num_cpus},
+        # Serve would stop old replicas before new ones answer.
+        "max_surge_percent": 100,
+        "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+        "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
+        # Serve sees no requests, so it has none to wait for; the server drains its own.
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "graceful_shutdown_timeout_s": LEAVING_S,
+    }

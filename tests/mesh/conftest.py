@@ -1,0 +1,81 @@
+"""One whole mesh for all tests of this folder, started as its user starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+
+from recmesh.models.registry import MODELS
+from recmesh.storage.home import Home
+from tests.small_world import ingested_home, train
+
+
+@dataclass(frozen=True)
+class RunningMesh:
+    """A mesh in processes of its own."""
+
+    home: Home
+
+    def recmesh(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs the command on this mesh."""
+        done = subprocess.run(
+            [sys.executable, "-m", "recmesh.cli.main", *arguments],
+            env={
+                **os.environ,
+                "RECMESH_HOME": str(self.home.root),
+                "RECMESH_EDGE__ADDRESS": "127.0.0.1:0",
+                "RECMESH_RAY__NUM_CPUS": "4",
+            },
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    @property
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((self.home.run / "mesh.json").read_text())
+        return record
+
+    @property
+    def address(self) -> str:
+        return str(self.record["address"])
+
+    def status(self) -> dict[str, Any]:
+        """Applications by name, as ``recmesh status --json`` tells them."""
+        answer = json.loads(self.recmesh("status", "--json", check=False).stdout)
+        return {state["name"]: state for state in answer["applications"]}
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """The mesh's processes whose command line contains ``title``."""
+        found = []
+        for process in psutil.Process(self.record["pid"]).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if title in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+
+@pytest.fixture(scope="session")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    """Every model trained on the small data set, indexed, up."""
+    running = RunningMesh(ingested_home(tmp_path_factory.mktemp("mesh")))
+    for name in MODELS:
+        train(running.home, name)
+    running.recmesh("index")
+    running.recmesh("up", "--detach")
+    pid = running.record["pid"]
+    yield running
+    running.recmesh("down")
+    assert not psutil.pid_exists(pid)

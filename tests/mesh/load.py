@@ -1,0 +1,97 @@
+"""Callers that ask a mesh for pages all the time and remember every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+
+from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
+
+CALLERS = 3
+DEADLINE_S = 1.0
+LATE_S = 0.05
+PAUSE_S = 0.02
+RECOVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One call's outcome."""
+
+    ended_s: float
+    took_s: float
+    failure: grpc.StatusCode | None
+    missing: frozenset[str]
+    """Components the page does without."""
+
+
+@dataclass
+class Load:
+    """All answers so far."""
+
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.failure is not None]
+
+    @property
+    def late(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.took_s > DEADLINE_S + LATE_S]
+
+    async def until(self, wanted: Callable[[Answer], bool], times: int = 1) -> None:
+        """Waits until ``times`` answers in a row, from now on, are as wanted."""
+        seen, in_a_row = len(self.answers), 0
+        try:
+            async with asyncio.timeout(RECOVERY_S):
+                while in_a_row < times:
+                    await asyncio.sleep(0.02)
+                    for answer in self.answers[seen:]:
+                        in_a_row = in_a_row + 1 if wanted(answer) else 0
+                    seen = len(self.answers)
+        except TimeoutError:
+            raise AssertionError(f"not within {RECOVERY_S} s; last {self.answers[-3:]}") from None
+
+    async def until_whole(self) -> None:
+        """Waits until pages lack nothing again."""
+        await self.until(lambda answer: answer.failure is None and not answer.missing, times=20)
+
+
+@asynccontextmanager
+async def load(
+    address: str, surface: str = "feed", options: list[tuple[str, str]] | None = None
+) -> AsyncIterator[Load]:
+    """Callers at work while the context is open."""
+    seen = Load()
+    request = recommendation_pb2.RecommendRequest(surface=surface, user_id="reader")
+
+    async def caller() -> None:
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
+            stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
+            while True:
+                started_s = time.monotonic()
+                failure, missing = None, frozenset[str]()
+                try:
+                    page = await stub.Recommend(request, timeout=DEADLINE_S)
+                    assert page.recommendations
+                    missing = frozenset(d.component for d in page.degradations)
+                    assert page.degraded == bool(missing)
+                except grpc.aio.AioRpcError as error:
+                    failure = error.code()
+                now_s = time.monotonic()
+                seen.answers.append(Answer(now_s, now_s - started_s, failure, missing))
+                await asyncio.sleep(PAUSE_S)
+
+    callers = [asyncio.create_task(caller()) for _ in range(CALLERS)]
+    try:
+        yield seen
+    finally:
+        for task in callers:
+            task.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
