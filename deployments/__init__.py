@@ -2,10 +2,12 @@
 
 Ray reads most of its settings from the environment when it is first imported, so those that
 the mesh needs are set here, before any module of this package can import it. What the
-environment says already stays.
+environment says already stays. In a process that imported Ray before, setting them would only
+make parent and children disagree; there ``ray.init`` of a local cluster turns tokens on.
 """
 
 import os
+import sys
 
 RAY_ENVIRONMENT = {
     # Whoever reaches an open Ray port may run code; the token lies in the home folder.
@@ -18,5 +20,6 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
-for _variable, _value in RAY_ENVIRONMENT.items():
-    os.environ.setdefault(_variable, _value)
+if "ray" not in sys.modules:
+    for _variable, _value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(_variable, _value)

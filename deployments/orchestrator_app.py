@@ -45,7 +45,7 @@ class OrchestratorReplica:
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
-        clients: dict[str, ModelClient] = await colocated_models(home, colocated)
+        clients = await self.load(home, colocated)
         for name, addresses in external.items():
             clients[name] = GrpcModelClient(name, addresses, pinned=True)
         self._orchestrator = OrchestratorServer(
@@ -65,6 +65,11 @@ class OrchestratorReplica:
             address=f"{host}:{port}",
             version=self._orchestrator.policy_version,
         )
+
+    @staticmethod
+    async def load(home: Home, names: list[str]) -> dict[str, ModelClient]:
+        """The models to load into this process."""
+        return await colocated_models(home, names)
 
     def check_health(self) -> None:
         """Asked by Serve; a replica that no longer announces itself is replaced."""
