@@ -8,6 +8,8 @@ without serialisation.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +21,9 @@ from recmesh.storage.errors import InvalidRequestError, RecMeshError
 from recmesh.v1 import common_pb2, model_pb2
 
 Result = TypeVar("Result")
+
+AT_ONCE_S = 0.0003
+"""A thread switch there and back, with its wake-ups, costs about as much."""
 
 
 def _user(features: common_pb2.UserFeatures) -> User:
@@ -49,21 +54,38 @@ def _context(request: model_pb2.RetrieveRequest | model_pb2.ScoreRequest) -> Con
 class ModelMethods:
     """The calls of ``ModelService`` on one loaded model.
 
-    Model work runs in threads of its own, so that it never holds up the event loop.
+    Model work runs in threads of its own, so that it never holds up the event loop; work that
+    has proved shorter than the way to a thread and back is done at once.
     Raises what the model raises; a model that answers against the contract is an error.
     """
 
     def __init__(self, model: Model, threads: int = 2) -> None:
         self._model = model
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=model.description.name)
+        self._usual_s: dict[str, float] = {}
 
-    async def _work(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+    async def _work(self, kind: str, call: Callable[[], Result]) -> Result:
+        """Does ``call``; ``kind`` names calls that take about the same time."""
+
+        def timed() -> Result:
+            started_s = time.perf_counter()
+            try:
+                return call()
+            finally:
+                took_s = time.perf_counter() - started_s
+                usual_s = self._usual_s.get(kind, took_s)
+                # Quick to see that calls have grown long, slow to believe that they are short.
+                weight = 0.5 if took_s > usual_s else 0.1
+                self._usual_s[kind] = usual_s + weight * (took_s - usual_s)
+
+        if self._usual_s.get(kind, math.inf) < AT_ONCE_S:
+            return timed()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
 
     async def warm_up(self) -> None:
         """Loads what the model loads on first use, now rather than within a deadline."""
         if Capability.EMBED in self._model.description.capabilities:
-            await self._work(lambda: self._model.embed_texts(["warm-up"]))
+            await self._work("texts", lambda: self._model.embed_texts(["warm-up"]))
 
     async def describe(self, _: model_pb2.DescribeRequest) -> model_pb2.DescribeResponse:
         """What the model is."""
@@ -82,7 +104,7 @@ class ModelMethods:
     async def retrieve(self, request: model_pb2.RetrieveRequest) -> model_pb2.RetrieveResponse:
         """A user's best items."""
         context = _context(request)
-        found = await self._work(lambda: self._model.retrieve(context, request.limit))
+        found = await self._work("retrieve", lambda: self._model.retrieve(context, request.limit))
         if len(found.item_ids) > request.limit or len(found.item_ids) != len(found.scores):
             raise RecMeshError(
                 f"the model retrieved {len(found.item_ids)} items with {len(found.scores)} "
@@ -100,7 +122,7 @@ class ModelMethods:
         """Opinions of items; what is not a number is said to be missing."""
         context = _context(request)
         ids = list(request.item_ids)
-        scores: Float32 = await self._work(lambda: self._model.score(context, ids))
+        scores: Float32 = await self._work("score", lambda: self._model.score(context, ids))
         if scores.shape != (len(ids),):
             raise RecMeshError(f"the model gave scores {scores.shape} for {len(ids)} items")
         if np.isinf(scores).any():
@@ -121,11 +143,11 @@ class ModelMethods:
         if request.WhichOneof("input") == "texts":
             texts = list(request.texts.texts)
             response.values.extend(
-                (await self._work(lambda: self._model.embed_texts(texts))).ravel().tolist()
+                (await self._work("texts", lambda: self._model.embed_texts(texts))).ravel().tolist()
             )
             return response
         user = _user(request.user)
-        vector = await self._work(lambda: self._model.embed_user(user, request.now_unix_s))
+        vector = await self._work("user", lambda: self._model.embed_user(user, request.now_unix_s))
         if vector is None:
             response.missing.append(0)
             vector = np.zeros(said.embedding_dim, np.float32)

@@ -8,6 +8,7 @@ that needs no model.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,8 @@ VECTOR_INDEX = "vector-index"
 POPULAR = "popular"
 FRESH = "fresh"
 EMBEDDER = "nlp"
+ENOUGH_CANDIDATES = 100
+"""The longest page; a constant, so that all pages of a request are cuts of one slate."""
 
 
 @dataclass(slots=True)
@@ -38,21 +41,13 @@ class Candidates:
     """Raw scores aligned with ``proposed``, of the sources that score."""
 
 
-async def _from_model(mesh: Mesh, request: Admitted, name: str) -> tuple[Int32, Float32]:
+async def _from_model(
+    mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
+) -> tuple[Int32, Float32]:
     answer = await request.calls.ask(
         name,
         request.surface.source_timeout_s,
-        lambda timeout_s: mesh.models.clients[name].retrieve(
-            model_pb2.RetrieveRequest(
-                request_id=request.request_id,
-                surface=request.message.surface,
-                user=request.features,
-                query=request.message.query,
-                limit=request.surface.source_limit,
-                now_unix_s=request.now_unix_s,
-            ),
-            timeout_s=timeout_s,
-        ),
+        lambda timeout_s: mesh.models.clients[name].retrieve(wanted, timeout_s=timeout_s),
     )
     if answer is None:
         return np.empty(0, np.int32), np.empty(0, np.float32)
@@ -120,9 +115,11 @@ async def _from_index(mesh: Mesh, request: Admitted) -> tuple[Int32, Float32]:
     return request.catalog.rows(found.item_ids), scores
 
 
-async def _from(mesh: Mesh, request: Admitted, source: str) -> tuple[Int32, Float32]:
+async def _from(
+    mesh: Mesh, request: Admitted, source: str, wanted: model_pb2.RetrieveRequest
+) -> tuple[Int32, Float32]:
     if source in mesh.models.clients:
-        return await _from_model(mesh, request, source)
+        return await _from_model(mesh, request, source, wanted)
     if source == VECTOR_INDEX:
         return await _from_index(mesh, request)
     if source in (POPULAR, FRESH):
@@ -138,8 +135,29 @@ async def _from(mesh: Mesh, request: Admitted, source: str) -> tuple[Int32, Floa
     return np.empty(0, np.int32), np.empty(0, np.float32)
 
 
+def _join(request: Admitted, joined: Candidates, source: str, rows: Int32, scores: Float32) -> None:
+    """Adds what one source proposed."""
+    known = rows >= 0
+    joined.proposed[source] = rows[known]
+    if len(scores):
+        joined.raw_scores[source] = scores[known]
+    request.calls.statuses.setdefault(
+        source, common_pb2.SourceStatus(name=source, state=common_pb2.SOURCE_STATE_OK)
+    ).candidate_count = int(known.sum())
+
+
+def _distinct(proposed: Iterable[Int32]) -> Int32:
+    everything = np.concatenate(list(proposed))
+    _, first = np.unique(everything, return_index=True)
+    return everything[np.sort(first)]
+
+
 async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
-    """Asks every source of the surface and joins what they propose."""
+    """Asks every source of the surface and joins what they propose.
+
+    What is popular joins a surface that does not name it when the others propose little, as
+    they do when they are down: a page is never empty because of that.
+    """
     if request.message.candidate_item_ids:
         rows = request.catalog.rows(list(request.message.candidate_item_ids))
         return Candidates(rows[rows >= 0])
@@ -150,20 +168,20 @@ async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
         if source not in mesh.models.clients
         or mesh.models.can(source, model_pb2.CAPABILITY_RETRIEVE, surface)
     ]
-    if POPULAR not in sources:
-        # The floor: a page is never empty because every source is down.
-        sources.append(POPULAR)
-    answers = await asyncio.gather(*(_from(mesh, request, source) for source in sources))
+    wanted = model_pb2.RetrieveRequest(
+        request_id=request.request_id,
+        surface=surface,
+        user=request.features,
+        query=request.message.query,
+        limit=request.surface.source_limit,
+        now_unix_s=request.now_unix_s,
+    )
+    answers = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))
     joined = Candidates(np.empty(0, np.int32))
     for source, (rows, scores) in zip(sources, answers, strict=True):
-        known = rows >= 0
-        joined.proposed[source] = rows[known]
-        if len(scores):
-            joined.raw_scores[source] = scores[known]
-        request.calls.statuses.setdefault(
-            source, common_pb2.SourceStatus(name=source, state=common_pb2.SOURCE_STATE_OK)
-        ).candidate_count = int(known.sum())
-    everything = np.concatenate(list(joined.proposed.values()))
-    _, first = np.unique(everything, return_index=True)
-    joined.rows = everything[np.sort(first)]
+        _join(request, joined, source, rows, scores)
+    joined.rows = _distinct(joined.proposed.values())
+    if POPULAR not in sources and len(joined.rows) < ENOUGH_CANDIDATES:
+        _join(request, joined, POPULAR, *await _from(mesh, request, POPULAR, wanted))
+        joined.rows = _distinct(joined.proposed.values())
     return joined

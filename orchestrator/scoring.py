@@ -20,21 +20,29 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 
-def _already_scored(candidates: Candidates, source: str, rows: Int32, n_catalog: int) -> Float32:
-    """Raw scores a source gave while retrieving ``[len(rows)]``; NaN where it gave none."""
+def _already_scored(candidates: Candidates, source: str, rows: Int32) -> Float32:
+    """Raw scores a source gave while retrieving ``[len(rows)]``; NaN where it gave none.
+
+    ``rows`` are distinct. The work depends on the candidates, not on the catalog.
+    """
+    raw = np.full(len(rows), np.nan, np.float32)
     scores = candidates.raw_scores.get(source)
-    if scores is None:
-        return np.full(len(rows), np.nan, np.float32)
-    by_row = np.full(n_catalog, np.nan, np.float32)
-    by_row[candidates.proposed[source]] = scores
-    return np.asarray(by_row[rows], np.float32)
+    if scores is None or not len(rows):
+        return raw
+    order = np.argsort(rows)
+    ordered = rows[order]
+    proposed = candidates.proposed[source]
+    at = np.minimum(np.searchsorted(ordered, proposed), len(rows) - 1)
+    left = ordered[at] == proposed
+    raw[order[at[left]]] = scores[left]
+    return raw
 
 
 async def _model_column(
     mesh: Mesh, request: Admitted, name: str, candidates: Candidates, rows: Int32
 ) -> Float32:
     """One model's calibrated scores ``[len(rows)]``; NaN where it has no opinion."""
-    raw = _already_scored(candidates, name, rows, len(request.catalog))
+    raw = _already_scored(candidates, name, rows)
     open_ = np.flatnonzero(np.isnan(raw))
     status = request.calls.statuses.get(name)
     failed_before = status is not None and status.state != common_pb2.SOURCE_STATE_OK
@@ -96,7 +104,5 @@ async def score(mesh: Mesh, request: Admitted, candidates: Candidates, rows: Int
         if POPULAR in request.surface.model_weights:
             columns[POPULAR] = request.catalog.popular_scores[rows]
         if VECTOR_INDEX in request.surface.model_weights:
-            columns[VECTOR_INDEX] = _already_scored(
-                candidates, VECTOR_INDEX, rows, len(request.catalog)
-            )
+            columns[VECTOR_INDEX] = _already_scored(candidates, VECTOR_INDEX, rows)
     return score_matrix(columns, len(rows))
