@@ -28,6 +28,7 @@ from recmesh.storage.home import Home
 START_TIMEOUT_S = 180.0
 WARM_UP_S = 4.0
 USERS = 64
+PARTS_AT = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,19 @@ class Row:
     p50_ms: float
     p99_ms: float
     failures: dict[str, int]
+    cpu_ms_by_part: dict[str, float]
+
+
+PARTS: dict[str, str] = {
+    "ray::ServeReplica:orchestrator": "orchestrator",
+    "ray::ServeReplica:default:orchestrator": "orchestrator",
+    "ray::ServeReplica": "models",
+    "bootstrap.json": "Envoy",
+    "milvus": "Milvus",
+    "ray::ProxyActor": "Serve's proxy",
+    "one-process": "orchestrator",
+}
+"""What a process belongs to, by what its command line contains; the first that fits."""
 
 
 ARRANGEMENTS: dict[str, list[str]] = {
@@ -85,13 +99,19 @@ def serving(arguments: list[str], home: Path) -> Iterator[tuple[str, psutil.Proc
                 process.kill()
 
 
-def cpu_s(root: psutil.Process) -> dict[int, float]:
-    """CPU seconds so far of every process of a tree, by process id."""
-    spent: dict[int, float] = {}
+def part_of(process: psutil.Process) -> str:
+    """Which part of the arrangement a process is."""
+    command = " ".join(process.cmdline())
+    return next((part for text, part in PARTS.items() if text in command), "Ray, supervision")
+
+
+def cpu_s(root: psutil.Process) -> dict[tuple[int, str], float]:
+    """CPU seconds so far of every process of a tree, by process id and part."""
+    spent: dict[tuple[int, str], float] = {}
     for process in [root, *root.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            spent[process.pid] = times.user + times.system
+            spent[process.pid, part_of(process)] = times.user + times.system
     return spent
 
 
@@ -123,17 +143,21 @@ def measure(
             before = cpu_s(root)
             seen = load(address, callers, seconds, users, application)
             after = cpu_s(root)
-            spent_s = sum(s - before.get(pid, 0.0) for pid, s in after.items())
+            by_part: dict[str, float] = {}
+            for (pid, part), spent_s in after.items():
+                ms = 1e3 * (spent_s - before.get((pid, part), 0.0)) / max(seen["requests"], 1)
+                by_part[part] = by_part.get(part, 0.0) + ms
             rows.append(
                 Row(
                     models="real" if real else "trivial",
                     arrangement=label,
                     callers=callers,
-                    cpu_ms_per_request=1e3 * spent_s / max(seen["requests"], 1),
+                    cpu_ms_per_request=sum(by_part.values()),
                     requests_per_s=seen["requests"] / seen["elapsed_s"],
                     p50_ms=seen["p50_ms"],
                     p99_ms=seen["p99_ms"],
                     failures=seen["failures"],
+                    cpu_ms_by_part=by_part,
                 )
             )
     return rows
@@ -149,6 +173,34 @@ def trivial_home(folder: Path) -> Path:
     for command in (["world", "generate", "--out", world, *small], ["ingest", world]):
         subprocess.run([*recmesh, *command], check=True, env=environment, capture_output=True)
     return home
+
+
+def print_rows(kind: str, rows: list[Row]) -> None:
+    """The measurements, and at 8 callers where the CPU time goes."""
+    if not rows:
+        return
+    table = Table(
+        "arrangement", "callers", "CPU ms", "requests/s", "p50 ms", "p99 ms", "failed",
+        title=f"{kind} models",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            row.arrangement,
+            str(row.callers),
+            f"{row.cpu_ms_per_request:.1f}",
+            f"{row.requests_per_s:.0f}",
+            f"{row.p50_ms:.1f}",
+            f"{row.p99_ms:.1f}",
+            ", ".join(f"{n} {code}" for code, n in row.failures.items()) or "0",
+        )
+    parts = sorted({part for row in rows for part in row.cpu_ms_by_part})
+    shares = Table("arrangement", *parts, title=f"{kind} models, CPU ms per request by part")
+    for row in rows:
+        if row.callers == PARTS_AT:
+            values = (row.cpu_ms_by_part.get(part) for part in parts)
+            shares.add_row(row.arrangement, *("" if v is None else f"{v:.2f}" for v in values))
+    console = Console(width=110)
+    console.print(table, shares)
 
 
 def main() -> None:
@@ -180,23 +232,7 @@ def main() -> None:
                 rows += measure(label, real, home, users, arguments.seconds, console)
                 console.print(f"{label}: {time.monotonic() - started_s:.0f} s", style="dim")
     for kind in ("trivial", "real"):
-        table = Table(
-            "arrangement", "callers", "CPU ms", "requests/s", "p50 ms", "p99 ms", "failed",
-            title=f"{kind} models",
-        )  # fmt: skip
-        for row in rows:
-            if row.models == kind:
-                table.add_row(
-                    row.arrangement,
-                    str(row.callers),
-                    f"{row.cpu_ms_per_request:.1f}",
-                    f"{row.requests_per_s:.0f}",
-                    f"{row.p50_ms:.1f}",
-                    f"{row.p99_ms:.1f}",
-                    ", ".join(f"{n} {code}" for code, n in row.failures.items()) or "0",
-                )
-        if table.row_count:
-            Console().print(table)
+        print_rows(kind, [row for row in rows if row.models == kind])
     if arguments.out:
         arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 

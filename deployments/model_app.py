@@ -57,11 +57,11 @@ class ModelReplica:
         artifact = ArtifactStore(Path(artifacts_root)).load(model_name, version)
         return loader(model_name)(artifact)
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Asked by Serve; a replica that no longer announces itself is replaced."""
         self._announcer.check()
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve; see :mod:`recmesh.deployments.replica_scaling`."""
         return {INFLIGHT: self._server.meter.take_mean_inflight()}
 

@@ -71,11 +71,11 @@ class OrchestratorReplica:
         """The models to load into this process."""
         return await colocated_models(home, names)
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Asked by Serve; a replica that no longer announces itself is replaced."""
         self._announcer.check()
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve; see :mod:`recmesh.deployments.replica_scaling`."""
         return {INFLIGHT: self._orchestrator.server.meter.take_mean_inflight()}
 
