@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from recmesh.storage.dataset import MANIFEST, Dataset
 from recmesh.storage.errors import DataError, NotFoundError, UnavailableError
-from recmesh.storage.interchange import TABLES, TEXT_LIST, TableSchema
+from recmesh.storage.interchange import CITATIONS, QRELS, QUERIES, TABLES, TEXT_LIST, TableSchema
 from recmesh.storage.row_validation import check_rows
 from recmesh.storage.source_file import SUFFIXES, read_chunks
 
@@ -151,10 +151,16 @@ def _write(folder: Path, name: str, table: pa.Table) -> str:
     return file
 
 
+def _given(file: Path) -> bool:
+    """Whether a file is meant for ingestion; hidden ones are editors' and file systems'."""
+    beside = (QUERIES, QRELS, CITATIONS)
+    return file.is_file() and file.name not in beside and not file.name.startswith(".")
+
+
 def _table_of(file: Path) -> TableSchema | None:
     if file.suffix not in SUFFIXES:
         return None
-    return next((t for t in TABLES.values() if file.stem.startswith(t.name)), None)
+    return TABLES.get(file.stem.partition("-")[0])
 
 
 def _unknown(events: pa.Table, column: str, known: pa.ChunkedArray) -> int:
@@ -175,7 +181,7 @@ def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: Non
     """
     if not source.is_dir():
         raise NotFoundError(f"no folder {source}")
-    tables = {file: _table_of(file) for file in sorted(source.iterdir()) if file.is_file()}
+    tables = {file: _table_of(file) for file in sorted(source.iterdir()) if _given(file)}
     named = [(file, schema) for file, schema in tables.items() if schema]
     if not named:
         raise DataError(f"{source} has no file named after a table: {', '.join(TABLES)}")
