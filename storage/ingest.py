@@ -47,6 +47,8 @@ class IngestReport:
     version: str = ""
     tables: dict[str, TableCounts] = field(default_factory=dict)
     skipped_files: list[str] = field(default_factory=list)
+    damaged_files: dict[str, str] = field(default_factory=dict)
+    """Files that could not be read, and why; none of their rows were taken."""
     warnings: list[str] = field(default_factory=list)
     events_of_unknown_items: int = 0
     events_of_unknown_users: int = 0
@@ -78,35 +80,47 @@ def _replace(file: Path, text: str) -> None:
     pending.replace(file)
 
 
-def _read(
-    file: Path, schema: TableSchema, quarantine: Path, counts: TableCounts
-) -> tuple[list[pa.Table], set[str]]:
-    """Good rows and unknown columns; bad rows go to the quarantine."""
-    good: list[pa.Table] = []
-    bad: list[dict[str, Any]] = []
-    unknown: set[str] = set()
-    for chunk in read_chunks(file):
-        unknown |= set(chunk.cells) - set(schema.columns.names)
+@dataclass(slots=True)
+class _FileContent:
+    """What a file held: good rows, records for the quarantine, names of unknown columns."""
+
+    good: list[pa.Table] = field(default_factory=list)
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    read: int = 0
+
+
+def _read(file: Path, schema: TableSchema) -> _FileContent:
+    """Raises DataError where the file as a whole is damaged."""
+    content = _FileContent()
+    for chunk in read_chunks(file, schema):
+        content.unknown |= set(chunk.cells) - set(schema.columns.names)
         for line, reason, text in chunk.broken:
-            bad.append({"line": line, "reason": reason, "row": text})
-        table, reasons = check_rows(
-            schema, chunk.cells, len(chunk.lines), csv=file.suffix == ".csv"
-        )
-        for index, reason in enumerate(reasons):
-            if reason:
-                row = chunk.row(index)
-                bad.append({"line": chunk.lines[index], "reason": reason, "row": row})
-        good.append(table.filter(pa.array([not reason for reason in reasons], pa.bool_())))
-        counts.read += len(reasons) + len(chunk.broken)
-    counts.quarantined += len(bad)
-    record = quarantine / f"{file.name}.jsonl"
-    record.unlink(missing_ok=True)
-    if bad:
-        quarantine.mkdir(exist_ok=True)
-        bad.sort(key=lambda row: int(row["line"]))
-        rows = (json.dumps({"file": file.name, **row}, default=str) for row in bad)
-        _replace(record, "\n".join(rows) + "\n")
-    return good, unknown
+            content.bad.append({"line": line, "reason": reason, "row": text})
+        count = len(chunk.lines)
+        table, reasons = check_rows(schema, chunk.cells, count, csv=file.suffix == ".csv")
+        for index, reason in reasons.items():
+            row = chunk.row(index)
+            content.bad.append({"line": chunk.lines[index], "reason": reason, "row": row})
+        if reasons:
+            keep = np.ones(count, dtype=bool)
+            keep[list(reasons)] = False
+            table = table.filter(pa.array(keep))
+        content.good.append(table)
+        content.read += count + len(chunk.broken)
+    return content
+
+
+def _quarantine(folder: Path, file: Path, bad: list[dict[str, Any]]) -> None:
+    """Replaces the file's record; without bad rows there is none."""
+    record = folder / f"{file.name}.jsonl"
+    if not bad:
+        record.unlink(missing_ok=True)
+        return
+    folder.mkdir(exist_ok=True)
+    bad.sort(key=lambda row: int(row["line"]))
+    rows = (json.dumps({"file": file.name, **row}, default=str) for row in bad)
+    _replace(record, "\n".join(rows) + "\n")
 
 
 def _same_rows(old: pa.Table, new: pa.Table) -> int:
@@ -145,9 +159,12 @@ def _upsert(
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
     pending = folder / f".{name}.{os.getpid()}.parquet"
-    pq.write_table(table, pending, compression="zstd")
-    file = f"{name}-{_digest(pending)[:16]}.parquet"
-    pending.replace(folder / file)
+    try:
+        pq.write_table(table, pending, compression="zstd")
+        file = f"{name}-{_digest(pending)[:16]}.parquet"
+        pending.replace(folder / file)
+    finally:
+        pending.unlink(missing_ok=True)
     return file
 
 
@@ -165,18 +182,19 @@ def _table_of(file: Path) -> TableSchema | None:
 
 def _unknown(events: pa.Table, column: str, known: pa.ChunkedArray) -> int:
     named = events.filter(pc.not_equal(events[column], ""))[column]
-    return len(named) - int(pc.sum(pc.is_in(named, known.combine_chunks())).as_py() or 0)
+    return len(named) - int(pc.sum(pc.is_in(named, known)).as_py() or 0)
 
 
 def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: None) -> IngestReport:
     """Upserts every file of ``source`` that is new or has changed.
 
-    A crash leaves the version before readable: files are named by content and
+    A file that cannot be read is quarantined as a whole and the others go on. A crash or
+    Ctrl-C leaves the version before readable: files are named by content and
     ``dataset.json`` is replaced last, at once.
 
     Raises:
         NotFoundError: ``source`` is no folder.
-        DataError: no file of it names a table, or one cannot be read at all.
+        DataError: no file of it names a table.
         UnavailableError: another ingest is writing the same data set.
     """
     if not source.is_dir():
@@ -193,17 +211,27 @@ def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: Non
         record = json.loads(manifest.read_text()) if manifest.is_file() else {}
         digests: dict[str, str] = dict(record.get("sources", {}))
         fresh: dict[str, list[pa.Table]] = {}
+        quarantined: dict[Path, list[dict[str, Any]]] = {}
         for done, (file, schema) in enumerate(named):
             progress(done, len(named), file.name)
             digest = _digest(file)
             if digests.get(file.name) == digest:
                 report.skipped_files.append(file.name)
                 continue
+            try:
+                content = _read(file, schema)
+            except DataError as error:
+                # Not recorded as seen: until it is mended, every run says so again.
+                report.damaged_files[file.name] = str(error)
+                quarantined[file] = [{"line": 0, "reason": str(error), "row": None}]
+                continue
             counts = report.tables.setdefault(schema.name, TableCounts())
-            good, unknown = _read(file, schema, home_dataset / "quarantine", counts)
-            fresh.setdefault(schema.name, []).extend(good)
+            counts.read += content.read
+            counts.quarantined += len(content.bad)
+            quarantined[file] = content.bad
+            fresh.setdefault(schema.name, []).extend(content.good)
             report.warnings += [
-                f"{file.name}: unknown column {c}; ignored" for c in sorted(unknown)
+                f"{file.name}: unknown column {c}; ignored" for c in sorted(content.unknown)
             ]
             digests[file.name] = digest
         files = {name: path.name for name, path in dataset.files.items()}
@@ -214,11 +242,17 @@ def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: Non
             current[name] = table
             if table.num_rows:
                 files[name] = _write(home_dataset, name, table)
-        events = current["events"]
-        report.events_of_unknown_items = _unknown(events, "item_id", current["items"]["item_id"])
-        report.events_of_unknown_users = _unknown(events, "user_id", current["users"]["user_id"])
-        content = json.dumps(files, sort_keys=True)
-        report.version = hashlib.sha256(content.encode()).hexdigest()[:16]
+        for file, bad in quarantined.items():
+            _quarantine(home_dataset / "quarantine", file, bad)
+        events, users = current["events"], current["users"]["user_id"]
+        # The target of a follow is a user.
+        targets = pa.chunked_array(
+            [*current["items"]["item_id"].chunks, *users.chunks], pa.string()
+        )
+        report.events_of_unknown_items = _unknown(events, "item_id", targets)
+        report.events_of_unknown_users = _unknown(events, "user_id", users)
+        listed = json.dumps(files, sort_keys=True)
+        report.version = hashlib.sha256(listed.encode()).hexdigest()[:16]
         state = {"version": report.version, "files": files, "sources": digests}
         _replace(manifest, json.dumps(state, indent=2, sort_keys=True))
         # Readers may still hold the version before, so only older files go.

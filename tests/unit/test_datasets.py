@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import rdata
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recmesh.offline.datasets.citeulike import NO_TIME
@@ -233,6 +233,7 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
 _IDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.builds(Query, _IDS, st.text(st.characters(exclude_categories=["Cs"])), _IDS)),
     st.lists(st.tuples(_IDS, _IDS, st.integers(0, 4))),
