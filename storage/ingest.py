@@ -153,8 +153,11 @@ def _upsert(
     counts.updated += len(touched) - unchanged
     counts.unchanged += unchanged
     counts.superseded += table.num_rows - n_old - (len(last) - n_old) - len(touched)
-    table = table.take(last)
-    return table.sort_by("time") if schema.name == "events" else table
+    if len(last) < table.num_rows:
+        table = table.take(last)
+    if schema.name == "events" and (np.diff(table["time"].cast(pa.int64()).to_numpy()) < 0).any():
+        table = table.sort_by("time")
+    return table
 
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
@@ -180,9 +183,97 @@ def _table_of(file: Path) -> TableSchema | None:
     return TABLES.get(file.stem.partition("-")[0])
 
 
-def _unknown(events: pa.Table, column: str, known: pa.ChunkedArray) -> int:
-    named = events.filter(pc.not_equal(events[column], ""))[column]
+def _unknown(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> int:
+    named = ids.filter(pc.not_equal(ids, ""))
     return len(named) - int(pc.sum(pc.is_in(named, known)).as_py() or 0)
+
+
+class _Run:
+    """One ingestion under the lock: nothing of it counts before :meth:`commit`."""
+
+    def __init__(self, home: Path, report: IngestReport) -> None:
+        self._home, self._report = home, report
+        manifest = home / MANIFEST
+        exists = manifest.is_file()
+        self._old = Dataset.open(home) if exists else Dataset("", {})
+        record = json.loads(manifest.read_text()) if exists else {}
+        self._digests: dict[str, str] = dict(record.get("sources", {}))
+        self._files = {name: path.name for name, path in self._old.files.items()}
+        self._bad: dict[Path, list[dict[str, Any]]] = {}
+
+    def read(self, file: Path, schema: TableSchema) -> list[pa.Table]:
+        """Good rows of a file; none of one that is damaged or was read before."""
+        digest = _digest(file)
+        if self._digests.get(file.name) == digest:
+            self._report.skipped_files.append(file.name)
+            return []
+        try:
+            content = _read(file, schema)
+        except DataError as error:
+            # Not recorded as seen: until it is mended, every run says so again.
+            self._report.damaged_files[file.name] = str(error)
+            self._bad[file] = [{"line": 0, "reason": str(error), "row": None}]
+            return []
+        counts = self._report.tables.setdefault(schema.name, TableCounts())
+        counts.read += content.read
+        counts.quarantined += len(content.bad)
+        self._bad[file] = content.bad
+        self._digests[file.name] = digest
+        unknown = sorted(content.unknown)
+        self._report.warnings += [f"{file.name}: unknown column {c}; ignored" for c in unknown]
+        return content.good
+
+    def upsert(self, schema: TableSchema, fresh: list[pa.Table]) -> None:
+        """Writes the table anew, if there is anything new for it."""
+        if fresh:
+            counts = self._report.tables[schema.name]
+            table = _upsert(schema, getattr(self._old, schema.name), fresh, counts)
+            if table.num_rows:
+                self._files[schema.name] = _write(self._home, schema.name, table)
+
+    def commit(self) -> None:
+        """Makes the new version the current one."""
+        for file, bad in self._bad.items():
+            _quarantine(self._home / "quarantine", file, bad)
+        self._count_unknown()
+        content = json.dumps(self._files, sort_keys=True)
+        self._report.version = hashlib.sha256(content.encode()).hexdigest()[:16]
+        state = {
+            "version": self._report.version,
+            "files": self._files,
+            "sources": self._digests,
+        }
+        _replace(self._home / MANIFEST, json.dumps(state, indent=2, sort_keys=True))
+        # Readers may still hold the version before, so only older files go.
+        self._keep_only({*self._files.values(), *(f.name for f in self._old.files.values())})
+
+    def abandon(self) -> None:
+        """Removes what the current version does not name; it may be the new one already."""
+        if (self._home / MANIFEST).is_file():
+            current = {file.name for file in Dataset.open(self._home).files.values()}
+            self._keep_only(current | {file.name for file in self._old.files.values()})
+        else:
+            self._keep_only(set())
+
+    def _keep_only(self, names: set[str]) -> None:
+        for file in self._home.glob("*.parquet"):
+            if file.name not in names:
+                file.unlink()
+
+    def _ids(self, name: str, columns: list[str]) -> pa.Table:
+        if name not in self._files:
+            return TABLES[name].columns.empty_table().select(columns)
+        return pq.read_table(self._home / self._files[name], columns=columns)
+
+    def _count_unknown(self) -> None:
+        items, users = self._ids("items", ["item_id"]), self._ids("users", ["user_id"])
+        events = self._ids("events", ["item_id", "user_id"])
+        # The target of a follow is a user.
+        targets = [*items["item_id"].chunks, *users["user_id"].chunks]
+        self._report.events_of_unknown_items = _unknown(
+            events["item_id"], pa.chunked_array(targets, pa.string())
+        )
+        self._report.events_of_unknown_users = _unknown(events["user_id"], users["user_id"])
 
 
 def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: None) -> IngestReport:
@@ -206,59 +297,21 @@ def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: Non
     report = IngestReport()
     report.warnings += [f"{f.name}: names no table; ignored" for f, s in tables.items() if not s]
     with _locked(home_dataset):
-        manifest = home_dataset / MANIFEST
-        dataset = Dataset.open(home_dataset) if manifest.is_file() else Dataset("", {})
-        record = json.loads(manifest.read_text()) if manifest.is_file() else {}
-        digests: dict[str, str] = dict(record.get("sources", {}))
-        fresh: dict[str, list[pa.Table]] = {}
-        quarantined: dict[Path, list[dict[str, Any]]] = {}
-        for done, (file, schema) in enumerate(named):
-            progress(done, len(named), file.name)
-            digest = _digest(file)
-            if digests.get(file.name) == digest:
-                report.skipped_files.append(file.name)
-                continue
-            try:
-                content = _read(file, schema)
-            except DataError as error:
-                # Not recorded as seen: until it is mended, every run says so again.
-                report.damaged_files[file.name] = str(error)
-                quarantined[file] = [{"line": 0, "reason": str(error), "row": None}]
-                continue
-            counts = report.tables.setdefault(schema.name, TableCounts())
-            counts.read += content.read
-            counts.quarantined += len(content.bad)
-            quarantined[file] = content.bad
-            fresh.setdefault(schema.name, []).extend(content.good)
-            report.warnings += [
-                f"{file.name}: unknown column {c}; ignored" for c in sorted(content.unknown)
-            ]
-            digests[file.name] = digest
-        files = {name: path.name for name, path in dataset.files.items()}
-        current = {name: getattr(dataset, name) for name in ("items", "users", "events")}
-        for name, parts in fresh.items():
-            counts = report.tables[name]
-            table = _upsert(TABLES[name], getattr(dataset, name), parts, counts)
-            current[name] = table
-            if table.num_rows:
-                files[name] = _write(home_dataset, name, table)
-        for file, bad in quarantined.items():
-            _quarantine(home_dataset / "quarantine", file, bad)
-        events, users = current["events"], current["users"]["user_id"]
-        # The target of a follow is a user.
-        targets = pa.chunked_array(
-            [*current["items"]["item_id"].chunks, *users.chunks], pa.string()
-        )
-        report.events_of_unknown_items = _unknown(events, "item_id", targets)
-        report.events_of_unknown_users = _unknown(events, "user_id", users)
-        listed = json.dumps(files, sort_keys=True)
-        report.version = hashlib.sha256(listed.encode()).hexdigest()[:16]
-        state = {"version": report.version, "files": files, "sources": digests}
-        _replace(manifest, json.dumps(state, indent=2, sort_keys=True))
-        # Readers may still hold the version before, so only older files go.
-        kept = set(files.values()) | {path.name for path in dataset.files.values()}
-        for old in home_dataset.glob("*.parquet"):
-            if old.name not in kept:
-                old.unlink()
+        run = _Run(home_dataset, report)
+        try:
+            done = 0
+            # Table by table, so that only one is in memory at a time.
+            for schema in TABLES.values():
+                fresh: list[pa.Table] = []
+                for file, table in named:
+                    if table is schema:
+                        progress(done, len(named), file.name)
+                        fresh += run.read(file, schema)
+                        done += 1
+                run.upsert(schema, fresh)
+            run.commit()
+        except BaseException:
+            run.abandon()
+            raise
         progress(len(named), len(named), "done")
     return report
