@@ -7,6 +7,7 @@ its length, then row numbers from 0. Line n belongs to user, item or tag n.
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,9 +31,14 @@ def _text(file: Path) -> str:
         return content.decode("latin-1")
 
 
+def _lines(file: Path) -> list[str]:
+    # Not splitlines: Latin-1 texts hold characters that it takes for line ends.
+    return _text(file).removesuffix("\n").replace("\r\n", "\n").split("\n")
+
+
 def _lists(file: Path) -> list[list[str]]:
     lists = []
-    for number, line in enumerate(_text(file).splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         length, *entries = line.split() or ["0"]
         if int(length) != len(entries):
             raise ValueError(f"{file.name} line {number}: {len(entries)} entries, not {length}")
@@ -81,13 +87,13 @@ def _conversion(
 def convert_a(source: Path) -> Conversion:
     """Folder with raw-data.csv, users.dat, item-tag.dat, tags.dat and citations.dat."""
     papers: list[tuple[str, str]] = []
-    reader = csv.DictReader(_text(source / "raw-data.csv").splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(_text(source / "raw-data.csv"), newline=""))
     for row in reader:
         number = len(papers) + 1
         if int(row["doc.id"]) != number:
             raise ValueError(f"raw-data.csv: doc.id {row['doc.id']} where {number} is due")
         papers.append((row["raw.title"].strip(), row["raw.abstract"].strip()))
-    names = [line.strip() for line in _text(source / "tags.dat").splitlines()]
+    names = [line.strip() for line in _lines(source / "tags.dat")]
     lists = _lists(source / "item-tag.dat")
     tags_of = {str(item): [names[int(t)] for t in tags] for item, tags in enumerate(lists)}
     return _conversion(source, papers, tags_of)
@@ -100,7 +106,7 @@ def convert_t(source: Path) -> Conversion:
     end, so the text up to the first full stop or 160 characters is taken for it.
     """
     texts: list[str] = []
-    for line in _text(source / "rawtext.dat").splitlines():
+    for line in _lines(source / "rawtext.dat"):
         if line.startswith("##") and line[2:].strip().isdigit():
             if int(line[2:]) not in (len(texts), len(texts) + 1):
                 raise ValueError(f"rawtext.dat: {line} where ##{len(texts)} is due")
@@ -109,7 +115,7 @@ def convert_t(source: Path) -> Conversion:
             raise ValueError("rawtext.dat does not start with ##")
         else:
             texts[-1] = f"{texts[-1]} {line.strip()}".strip()
-    names = [line.strip() for line in _text(source / "tags.dat").splitlines()]
+    names = [line.strip() for line in _lines(source / "tags.dat")]
     tags_of: dict[str, list[str]] = defaultdict(list)
     for name, items in zip(names, _lists(source / "tag-item.dat"), strict=True):
         for item in items:

@@ -22,7 +22,7 @@ def _event(user: str, movie: str, rating: str, unix_s: str) -> dict[str, Any]:
 
 
 def _rows(file: Path, separator: str) -> list[list[str]]:
-    return [line.split(separator) for line in file.read_text("latin-1").splitlines() if line]
+    return [line.split(separator) for line in file.read_text("latin-1").split("\n") if line]
 
 
 def convert_100k(source: Path) -> Conversion:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tarfile
 from pathlib import Path
 
+import bm25s
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import rdata
+import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -180,7 +185,7 @@ def test_ckm_physicians(tmp_path: Path) -> None:
 
 def _citeulike(folder: Path) -> None:
     (folder / "users.dat").write_text("2 0 1\n1 1\n")
-    (folder / "tags.dat").write_text("go\nbiology\n")
+    (folder / "tags.dat").write_bytes(b"g\x85o\nbiology\n")  # a line end to splitlines
     (folder / "citations.dat").write_text("1 1\n0\n")
 
 
@@ -195,7 +200,7 @@ def test_citeulike_a(tmp_path: Path) -> None:
     dataset, written = _ingested("citeulike-a", tmp_path, tmp_path)
     assert dataset.items["title"].to_pylist() == ["The Genes", "Café"]
     assert dataset.items["abstract"].to_pylist() == ["Two\nlines", "Text"]
-    assert dataset.items["topics"].to_pylist() == [["go", "biology"], []]
+    assert dataset.items["topics"].to_pylist() == [["g\x85o", "biology"], []]
     events = {(e["user_id"], e["item_id"]) for e in dataset.events.to_pylist()}
     assert events == {("0", "0"), ("0", "1"), ("1", "1")}
     assert set(dataset.events["time"].to_pylist()) == {NO_TIME}
@@ -212,7 +217,7 @@ def test_citeulike_t(tmp_path: Path) -> None:
     titles = dataset.items["title"].to_pylist()
     assert titles[0] == "A title."
     assert f"{titles[1]} {dataset.items['abstract'].to_pylist()[1]}" == long.strip()
-    assert dataset.items["topics"].to_pylist() == [["biology"], ["go", "biology"]]
+    assert dataset.items["topics"].to_pylist() == [["biology"], ["g\x85o", "biology"]]
     assert dataset.events.num_rows == 3
 
 
@@ -300,3 +305,36 @@ def test_survey_and_network_of_the_physicians_agree(tmp_path: Path) -> None:
                 total += 1
                 agree += (kind, str(int(row.id) + shift), str(other)) in ties
     assert agree / total > 0.98
+
+
+def test_converted_nfcorpus_gives_the_known_quality_of_word_search(tmp_path: Path) -> None:
+    source = REAL / "nfcorpus"
+    if not source.exists():
+        pytest.skip(f"nfcorpus is not in {REAL}")
+    convert("nfcorpus", source, tmp_path)
+    items = pq.read_table(tmp_path / "items.parquet").to_pylist()
+    judged = JudgedQueries.load(tmp_path)
+    relevance: dict[str, dict[str, int]] = {}
+    for query_id, item_id, grade in judged.judgements:
+        relevance.setdefault(query_id, {})[item_id] = grade
+    words = functools.partial(
+        bm25s.tokenize, stopwords="en", stemmer=Stemmer.Stemmer("english"), show_progress=False
+    )
+    index = bm25s.BM25()
+    index.index(words([f"{i['title']} {i['abstract']}" for i in items]), show_progress=False)
+    queries = [query for query in judged.queries if query.query_id in relevance]
+    found, scores = index.retrieve(words([q.text for q in queries]), k=10, show_progress=False)
+    discount = 1 / np.log2(np.arange(2, 12))
+    ndcg = []
+    for query, rows, row_scores in zip(queries, found, scores, strict=True):
+        grades = relevance[query.query_id]
+        gain = np.array(
+            [
+                grades.get(items[r]["item_id"], 0) * (s > 0)
+                for r, s in zip(rows, row_scores, strict=True)
+            ]
+        )
+        best = sorted(grades.values(), reverse=True)[:10]
+        ndcg.append(gain @ discount / (best @ discount[: len(best)]))
+    assert len(ndcg) == 323
+    assert np.mean(ndcg) == pytest.approx(0.335, abs=0.005)
