@@ -137,8 +137,13 @@ def _same_rows(old: pa.Table, new: pa.Table) -> int:
 def _upsert(
     schema: TableSchema, old: pa.Table, fresh: list[pa.Table], counts: TableCounts
 ) -> pa.Table:
-    """Old and fresh rows, the last of every key, in order of first appearance."""
+    """Old and fresh rows, the last of every key, in order of first appearance.
+
+    Empties ``fresh``, so that a large table is not in memory twice.
+    """
+    n_old = old.num_rows
     table = pa.concat_tables([old, *fresh]).combine_chunks()
+    fresh.clear()
     if table.num_rows == 0:
         return table
     key = pc.binary_join_element_wise(*(table[name] for name in schema.key), "\x00")
@@ -146,7 +151,6 @@ def _upsert(
     codes = (codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes).indices
     last = np.zeros(pc.max(codes).as_py() + 1, dtype=np.int64)
     last[codes.to_numpy()] = np.arange(table.num_rows)  # the last assignment wins
-    n_old = old.num_rows
     touched = np.flatnonzero(last[:n_old] >= n_old)
     unchanged = _same_rows(table.take(touched), table.take(last[touched]))
     counts.added += len(last) - n_old
@@ -227,7 +231,9 @@ class _Run:
         """Writes the table anew, if there is anything new for it."""
         if fresh:
             counts = self._report.tables[schema.name]
-            table = _upsert(schema, getattr(self._old, schema.name), fresh, counts)
+            # A data set keeps the tables it has read; this one goes with its table.
+            old = Dataset(self._old.version, self._old.files)
+            table = _upsert(schema, getattr(old, schema.name), fresh, counts)
             if table.num_rows:
                 self._files[schema.name] = _write(self._home, schema.name, table)
 
