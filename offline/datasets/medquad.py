@@ -59,7 +59,6 @@ def _item(
     question, answer = _first(pair, "Question", "question"), _first(pair, "Answer", "answer")
     qid = question.get("qid", "") if question is not None else ""
     focus = _text(_first(document, "Focus", "doctitle-focus"))
-    group = _text(_first(document, "SemanticGroup", "semanticGroup"))
     site = document.get("source") or document.get("corpus", "")
     text = _text(answer)
     return {
@@ -68,7 +67,8 @@ def _item(
         "title": _text(question),
         "abstract": _opening(text),
         "body": text,
-        "topics": [topic for topic in (focus, group) if topic],
+        # Not the semantic group: nearly all have "Disorders", which would part nothing.
+        "topics": [focus] if focus else [],
         "language": "en",
         "authors": [site],
     }

@@ -17,7 +17,9 @@ import rdata
 import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from recmesh.cli.main import app
 from recmesh.offline.datasets.citeulike import NO_TIME
 from recmesh.offline.datasets.conversion import ConversionReport
 from recmesh.offline.datasets.judged_queries import JudgedQueries, Query
@@ -107,7 +109,7 @@ def test_medquad_loses_no_pair_silently(tmp_path: Path) -> None:
         "2_B_QA/1/1-1",
         "6_NINDS_QA/7/7-1",
     ]
-    assert dataset.items["topics"].to_pylist()[1:] == [["Gout", "Disorders"], ["ALS"]]
+    assert dataset.items["topics"].to_pylist()[1:] == [["Gout"], ["ALS"]]
     assert dataset.items["body"].to_pylist()[0] == "A disease of joints."
     assert written.left_out == {
         "answers empty in the source": 2,
@@ -227,6 +229,20 @@ def test_lists_of_another_length_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "tag-item.dat").write_text("3 1\n0\n")
     with pytest.raises(DataError, match=r"tag-item\.dat line 1"):
         convert("citeulike-t", tmp_path, tmp_path / "out")
+
+
+def test_the_command_says_what_it_wrote_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "1_A_QA").mkdir()
+    (tmp_path / "1_A_QA" / "1.xml").write_text(MEDQUAD)
+    words = ["datasets", "convert", "medquad", str(tmp_path), str(tmp_path / "out")]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0
+    assert said.stdout == "items 1\nleft out: 1 answers empty in the source\n"
+    parsed = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert parsed == {"rows": {"items": 1}, "left_out": {"answers empty in the source": 1}}
+    failed = CliRunner().invoke(app, ["datasets", "convert", "nfcorpus", *words[3:]])
+    assert failed.exit_code == 1
+    assert "no file" in failed.stderr
 
 
 @pytest.mark.parametrize("name", CONVERTERS)

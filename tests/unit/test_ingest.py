@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from recmesh.cli.main import app
 from recmesh.storage import source_file
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import UnavailableError
@@ -324,3 +326,17 @@ def test_lines_are_right_after_texts_of_several_lines_and_across_blocks(
     assert [row["user_id"] for row in good] == [f"u{n}" for n in range(50) if n != 40]
     line = 1 + "\n".join(rows[:40]).count("\n") + 2
     assert bad == [(line, "user_id: required but empty", {"user_id": "", "country": "nameless"})]
+
+
+def test_the_command_names_damaged_files(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECMESH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    (source / "edges.parquet").write_bytes(b"PAR1 no")
+    said = CliRunner().invoke(app, ["ingest", str(source)])
+    assert said.exit_code == 0
+    assert "damaged file edges.parquet: not readable" in said.stdout
+    again = json.loads(CliRunner().invoke(app, ["ingest", str(source), "--json"]).stdout)
+    assert list(again["damaged_files"]) == ["edges.parquet"]
+    assert again["skipped_files"] == ["items.csv", "users.jsonl", "events-2026.jsonl"]
