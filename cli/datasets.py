@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from recmesh.offline.datasets.registry import CONVERTERS, convert
 from recmesh.storage.errors import RecMeshError
@@ -31,14 +32,25 @@ def convert_command(
 ) -> None:
     """Convert a downloaded data set to files for `recmesh ingest`.
 
+    Queries and judgements, where the data set has them, are written beside the tables as
+    queries.jsonl and qrels.tsv. What is left out is counted, with the reason.
+
     Examples:
 
         recmesh datasets convert lastfm-2k hetrec2011-lastfm-2k/ lastfm/
+
+        recmesh datasets convert medquad MedQuAD.tar.gz medquad/ --json
     """
     try:
-        counts = convert(name, source, out)
+        with Console(stderr=True).status(f"converting {name}"):
+            report = convert(name, source, out)
     except RecMeshError as error:
         typer.echo(f"recmesh datasets: {error}", err=True)
         raise typer.Exit(1) from error
-    lines = "\n".join(f"{table} {count:,}" for table, count in counts.items())
-    typer.echo(json.dumps(counts) if as_json else lines)
+    if as_json:
+        typer.echo(report.as_json())
+        return
+    for table, count in report.rows.items():
+        typer.echo(f"{table} {count:,}")
+    for reason, count in report.left_out.items():
+        typer.echo(f"left out: {count:,} {reason}")

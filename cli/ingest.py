@@ -25,6 +25,8 @@ def _print(report: IngestReport) -> None:
     console.print(table)
     if report.skipped_files:
         console.print(f"  unchanged files: {', '.join(report.skipped_files)}")
+    for name, reason in report.damaged_files.items():
+        console.print(f"  [red]damaged file[/red] {name}: {reason}")
     for warning in report.warnings:
         console.print(f"  [yellow]warning[/yellow] {warning}")
     console.print(f"  events of unknown items: {report.events_of_unknown_items:,}")
@@ -36,6 +38,9 @@ def ingest_command(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Check a folder's files and add their rows to the data set.
+
+    Bad rows, and files that cannot be read, go to the quarantine with a reason; the rest is
+    taken. Interrupted, it leaves the data set as it was.
 
     Examples:
 

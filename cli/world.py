@@ -26,9 +26,10 @@ def world() -> None:
 def generate_command(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("world"),
     doctors: Annotated[int, typer.Option(min=2)] = WorldConfig().doctors,
-    items: Annotated[int, typer.Option(min=1, help="Ignored with --catalogue.")] = (
-        WorldConfig().items
-    ),
+    items: Annotated[
+        int | None,
+        typer.Option(min=1, help="Default: 4000; with --catalogue, all. Fewer: drawn evenly."),
+    ] = None,
     days: Annotated[int, typer.Option(min=1)] = WorldConfig().days,
     seed: Annotated[int, typer.Option(min=0)] = WorldConfig().seed,
     catalogue: Annotated[
@@ -41,13 +42,14 @@ def generate_command(
     Examples:
         recmesh world generate
         recmesh world generate --out /tmp/world --doctors 500 --days 30 --seed 1
-        recmesh world generate --catalogue medquad
+        recmesh world generate --catalogue medquad --items 2000
     """
-    config = WorldConfig(doctors=doctors, items=items, days=days, seed=seed)
+    count = items or WorldConfig().items
+    config = WorldConfig(doctors=doctors, items=count, days=days, seed=seed)
     try:
         with Progress(console=Console(stderr=True), disable=as_json) as progress:
             task = progress.add_task("days simulated", total=days)
-            rows = generate(out, config, catalogue, lambda: progress.advance(task))
+            rows = generate(out, config, catalogue, lambda: progress.advance(task), items)
     except RecMeshError as error:
         typer.echo(f"recmesh world: {error}", err=True)
         raise typer.Exit(1) from error

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from recmesh.storage.dataset import MANIFEST, Dataset
 from recmesh.storage.errors import DataError, NotFoundError, UnavailableError
-from recmesh.storage.interchange import TABLES, TEXT_LIST, TableSchema
+from recmesh.storage.interchange import CITATIONS, QRELS, QUERIES, TABLES, TEXT_LIST, TableSchema
 from recmesh.storage.row_validation import check_rows
 from recmesh.storage.source_file import SUFFIXES, read_chunks
 
@@ -47,6 +47,8 @@ class IngestReport:
     version: str = ""
     tables: dict[str, TableCounts] = field(default_factory=dict)
     skipped_files: list[str] = field(default_factory=list)
+    damaged_files: dict[str, str] = field(default_factory=dict)
+    """Files that could not be read, and why; none of their rows were taken."""
     warnings: list[str] = field(default_factory=list)
     events_of_unknown_items: int = 0
     events_of_unknown_users: int = 0
@@ -78,35 +80,47 @@ def _replace(file: Path, text: str) -> None:
     pending.replace(file)
 
 
-def _read(
-    file: Path, schema: TableSchema, quarantine: Path, counts: TableCounts
-) -> tuple[list[pa.Table], set[str]]:
-    """Good rows and unknown columns; bad rows go to the quarantine."""
-    good: list[pa.Table] = []
-    bad: list[dict[str, Any]] = []
-    unknown: set[str] = set()
-    for chunk in read_chunks(file):
-        unknown |= set(chunk.cells) - set(schema.columns.names)
+@dataclass(slots=True)
+class _FileContent:
+    """What a file held: good rows, records for the quarantine, names of unknown columns."""
+
+    good: list[pa.Table] = field(default_factory=list)
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    read: int = 0
+
+
+def _read(file: Path, schema: TableSchema) -> _FileContent:
+    """Raises DataError where the file as a whole is damaged."""
+    content = _FileContent()
+    for chunk in read_chunks(file, schema):
+        content.unknown |= set(chunk.cells) - set(schema.columns.names)
         for line, reason, text in chunk.broken:
-            bad.append({"line": line, "reason": reason, "row": text})
-        table, reasons = check_rows(
-            schema, chunk.cells, len(chunk.lines), csv=file.suffix == ".csv"
-        )
-        for index, reason in enumerate(reasons):
-            if reason:
-                row = chunk.row(index)
-                bad.append({"line": chunk.lines[index], "reason": reason, "row": row})
-        good.append(table.filter(pa.array([not reason for reason in reasons], pa.bool_())))
-        counts.read += len(reasons) + len(chunk.broken)
-    counts.quarantined += len(bad)
-    record = quarantine / f"{file.name}.jsonl"
-    record.unlink(missing_ok=True)
-    if bad:
-        quarantine.mkdir(exist_ok=True)
-        bad.sort(key=lambda row: int(row["line"]))
-        rows = (json.dumps({"file": file.name, **row}, default=str) for row in bad)
-        _replace(record, "\n".join(rows) + "\n")
-    return good, unknown
+            content.bad.append({"line": line, "reason": reason, "row": text})
+        count = len(chunk.lines)
+        table, reasons = check_rows(schema, chunk.cells, count, csv=file.suffix == ".csv")
+        for index, reason in reasons.items():
+            row = chunk.row(index)
+            content.bad.append({"line": chunk.lines[index], "reason": reason, "row": row})
+        if reasons:
+            keep = np.ones(count, dtype=bool)
+            keep[list(reasons)] = False
+            table = table.filter(pa.array(keep))
+        content.good.append(table)
+        content.read += count + len(chunk.broken)
+    return content
+
+
+def _quarantine(folder: Path, file: Path, bad: list[dict[str, Any]]) -> None:
+    """Replaces the file's record; without bad rows there is none."""
+    record = folder / f"{file.name}.jsonl"
+    if not bad:
+        record.unlink(missing_ok=True)
+        return
+    folder.mkdir(exist_ok=True)
+    bad.sort(key=lambda row: int(row["line"]))
+    rows = (json.dumps({"file": file.name, **row}, default=str) for row in bad)
+    _replace(record, "\n".join(rows) + "\n")
 
 
 def _same_rows(old: pa.Table, new: pa.Table) -> int:
@@ -123,8 +137,13 @@ def _same_rows(old: pa.Table, new: pa.Table) -> int:
 def _upsert(
     schema: TableSchema, old: pa.Table, fresh: list[pa.Table], counts: TableCounts
 ) -> pa.Table:
-    """Old and fresh rows, the last of every key, in order of first appearance."""
+    """Old and fresh rows, the last of every key, in order of first appearance.
+
+    Empties ``fresh``, so that a large table is not in memory twice.
+    """
+    n_old = old.num_rows
     table = pa.concat_tables([old, *fresh]).combine_chunks()
+    fresh.clear()
     if table.num_rows == 0:
         return table
     key = pc.binary_join_element_wise(*(table[name] for name in schema.key), "\x00")
@@ -132,93 +151,173 @@ def _upsert(
     codes = (codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes).indices
     last = np.zeros(pc.max(codes).as_py() + 1, dtype=np.int64)
     last[codes.to_numpy()] = np.arange(table.num_rows)  # the last assignment wins
-    n_old = old.num_rows
     touched = np.flatnonzero(last[:n_old] >= n_old)
     unchanged = _same_rows(table.take(touched), table.take(last[touched]))
     counts.added += len(last) - n_old
     counts.updated += len(touched) - unchanged
     counts.unchanged += unchanged
     counts.superseded += table.num_rows - n_old - (len(last) - n_old) - len(touched)
-    table = table.take(last)
-    return table.sort_by("time") if schema.name == "events" else table
+    if len(last) < table.num_rows:
+        table = table.take(last)
+    if schema.name == "events" and (np.diff(table["time"].cast(pa.int64()).to_numpy()) < 0).any():
+        table = table.sort_by("time")
+    return table
 
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
     pending = folder / f".{name}.{os.getpid()}.parquet"
-    pq.write_table(table, pending, compression="zstd")
-    file = f"{name}-{_digest(pending)[:16]}.parquet"
-    pending.replace(folder / file)
+    try:
+        pq.write_table(table, pending, compression="zstd")
+        file = f"{name}-{_digest(pending)[:16]}.parquet"
+        pending.replace(folder / file)
+    finally:
+        pending.unlink(missing_ok=True)
     return file
+
+
+def _given(file: Path) -> bool:
+    """Whether a file is meant for ingestion; hidden ones are editors' and file systems'."""
+    beside = (QUERIES, QRELS, CITATIONS)
+    return file.is_file() and file.name not in beside and not file.name.startswith(".")
 
 
 def _table_of(file: Path) -> TableSchema | None:
     if file.suffix not in SUFFIXES:
         return None
-    return next((t for t in TABLES.values() if file.stem.startswith(t.name)), None)
+    return TABLES.get(file.stem.partition("-")[0])
 
 
-def _unknown(events: pa.Table, column: str, known: pa.ChunkedArray) -> int:
-    named = events.filter(pc.not_equal(events[column], ""))[column]
-    return len(named) - int(pc.sum(pc.is_in(named, known.combine_chunks())).as_py() or 0)
+def _unknown(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> int:
+    named = ids.filter(pc.not_equal(ids, ""))
+    return len(named) - int(pc.sum(pc.is_in(named, known)).as_py() or 0)
+
+
+class _Run:
+    """One ingestion under the lock: nothing of it counts before :meth:`commit`."""
+
+    def __init__(self, home: Path, report: IngestReport) -> None:
+        self._home, self._report = home, report
+        manifest = home / MANIFEST
+        exists = manifest.is_file()
+        self._old = Dataset.open(home) if exists else Dataset("", {})
+        record = json.loads(manifest.read_text()) if exists else {}
+        self._digests: dict[str, str] = dict(record.get("sources", {}))
+        self._files = {name: path.name for name, path in self._old.files.items()}
+        self._bad: dict[Path, list[dict[str, Any]]] = {}
+
+    def read(self, file: Path, schema: TableSchema) -> list[pa.Table]:
+        """Good rows of a file; none of one that is damaged or was read before."""
+        digest = _digest(file)
+        if self._digests.get(file.name) == digest:
+            self._report.skipped_files.append(file.name)
+            return []
+        try:
+            content = _read(file, schema)
+        except DataError as error:
+            # Not recorded as seen: until it is mended, every run says so again.
+            self._report.damaged_files[file.name] = str(error)
+            self._bad[file] = [{"line": 0, "reason": str(error), "row": None}]
+            return []
+        counts = self._report.tables.setdefault(schema.name, TableCounts())
+        counts.read += content.read
+        counts.quarantined += len(content.bad)
+        self._bad[file] = content.bad
+        self._digests[file.name] = digest
+        unknown = sorted(content.unknown)
+        self._report.warnings += [f"{file.name}: unknown column {c}; ignored" for c in unknown]
+        return content.good
+
+    def upsert(self, schema: TableSchema, fresh: list[pa.Table]) -> None:
+        """Writes the table anew, if there is anything new for it."""
+        if fresh:
+            counts = self._report.tables[schema.name]
+            # A data set keeps the tables it has read; this one goes with its table.
+            old = Dataset(self._old.version, self._old.files)
+            table = _upsert(schema, getattr(old, schema.name), fresh, counts)
+            if table.num_rows:
+                self._files[schema.name] = _write(self._home, schema.name, table)
+
+    def commit(self) -> None:
+        """Makes the new version the current one."""
+        for file, bad in self._bad.items():
+            _quarantine(self._home / "quarantine", file, bad)
+        self._count_unknown()
+        content = json.dumps(self._files, sort_keys=True)
+        self._report.version = hashlib.sha256(content.encode()).hexdigest()[:16]
+        state = {
+            "version": self._report.version,
+            "files": self._files,
+            "sources": self._digests,
+        }
+        _replace(self._home / MANIFEST, json.dumps(state, indent=2, sort_keys=True))
+        # Readers may still hold the version before, so only older files go.
+        self._keep_only({*self._files.values(), *(f.name for f in self._old.files.values())})
+
+    def abandon(self) -> None:
+        """Removes what the current version does not name; it may be the new one already."""
+        if (self._home / MANIFEST).is_file():
+            current = {file.name for file in Dataset.open(self._home).files.values()}
+            self._keep_only(current | {file.name for file in self._old.files.values()})
+        else:
+            self._keep_only(set())
+
+    def _keep_only(self, names: set[str]) -> None:
+        for file in self._home.glob("*.parquet"):
+            if file.name not in names:
+                file.unlink()
+
+    def _ids(self, name: str, columns: list[str]) -> pa.Table:
+        if name not in self._files:
+            return TABLES[name].columns.empty_table().select(columns)
+        return pq.read_table(self._home / self._files[name], columns=columns)
+
+    def _count_unknown(self) -> None:
+        items, users = self._ids("items", ["item_id"]), self._ids("users", ["user_id"])
+        events = self._ids("events", ["item_id", "user_id"])
+        # The target of a follow is a user.
+        targets = [*items["item_id"].chunks, *users["user_id"].chunks]
+        self._report.events_of_unknown_items = _unknown(
+            events["item_id"], pa.chunked_array(targets, pa.string())
+        )
+        self._report.events_of_unknown_users = _unknown(events["user_id"], users["user_id"])
 
 
 def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: None) -> IngestReport:
     """Upserts every file of ``source`` that is new or has changed.
 
-    A crash leaves the version before readable: files are named by content and
+    A file that cannot be read is quarantined as a whole and the others go on. A crash or
+    Ctrl-C leaves the version before readable: files are named by content and
     ``dataset.json`` is replaced last, at once.
 
     Raises:
         NotFoundError: ``source`` is no folder.
-        DataError: no file of it names a table, or one cannot be read at all.
+        DataError: no file of it names a table.
         UnavailableError: another ingest is writing the same data set.
     """
     if not source.is_dir():
         raise NotFoundError(f"no folder {source}")
-    tables = {file: _table_of(file) for file in sorted(source.iterdir()) if file.is_file()}
+    tables = {file: _table_of(file) for file in sorted(source.iterdir()) if _given(file)}
     named = [(file, schema) for file, schema in tables.items() if schema]
     if not named:
         raise DataError(f"{source} has no file named after a table: {', '.join(TABLES)}")
     report = IngestReport()
     report.warnings += [f"{f.name}: names no table; ignored" for f, s in tables.items() if not s]
     with _locked(home_dataset):
-        manifest = home_dataset / MANIFEST
-        dataset = Dataset.open(home_dataset) if manifest.is_file() else Dataset("", {})
-        record = json.loads(manifest.read_text()) if manifest.is_file() else {}
-        digests: dict[str, str] = dict(record.get("sources", {}))
-        fresh: dict[str, list[pa.Table]] = {}
-        for done, (file, schema) in enumerate(named):
-            progress(done, len(named), file.name)
-            digest = _digest(file)
-            if digests.get(file.name) == digest:
-                report.skipped_files.append(file.name)
-                continue
-            counts = report.tables.setdefault(schema.name, TableCounts())
-            good, unknown = _read(file, schema, home_dataset / "quarantine", counts)
-            fresh.setdefault(schema.name, []).extend(good)
-            report.warnings += [
-                f"{file.name}: unknown column {c}; ignored" for c in sorted(unknown)
-            ]
-            digests[file.name] = digest
-        files = {name: path.name for name, path in dataset.files.items()}
-        current = {name: getattr(dataset, name) for name in ("items", "users", "events")}
-        for name, parts in fresh.items():
-            counts = report.tables[name]
-            table = _upsert(TABLES[name], getattr(dataset, name), parts, counts)
-            current[name] = table
-            if table.num_rows:
-                files[name] = _write(home_dataset, name, table)
-        events = current["events"]
-        report.events_of_unknown_items = _unknown(events, "item_id", current["items"]["item_id"])
-        report.events_of_unknown_users = _unknown(events, "user_id", current["users"]["user_id"])
-        content = json.dumps(files, sort_keys=True)
-        report.version = hashlib.sha256(content.encode()).hexdigest()[:16]
-        state = {"version": report.version, "files": files, "sources": digests}
-        _replace(manifest, json.dumps(state, indent=2, sort_keys=True))
-        # Readers may still hold the version before, so only older files go.
-        kept = set(files.values()) | {path.name for path in dataset.files.values()}
-        for old in home_dataset.glob("*.parquet"):
-            if old.name not in kept:
-                old.unlink()
+        run = _Run(home_dataset, report)
+        try:
+            done = 0
+            # Table by table, so that only one is in memory at a time.
+            for schema in TABLES.values():
+                fresh: list[pa.Table] = []
+                for file, table in named:
+                    if table is schema:
+                        progress(done, len(named), file.name)
+                        fresh += run.read(file, schema)
+                        done += 1
+                run.upsert(schema, fresh)
+            run.commit()
+        except BaseException:
+            run.abandon()
+            raise
         progress(len(named), len(named), "done")
     return report

@@ -143,4 +143,7 @@ CAMPAIGNS = TableSchema(
 )
 
 TABLES: dict[str, TableSchema] = {t.name: t for t in (ITEMS, USERS, EVENTS, EDGES, CAMPAIGNS)}
-"""Every table by name. A file of another stem is not part of the format."""
+"""Every table by name. A file's stem is a table's name, or that, a hyphen and any label."""
+
+QUERIES, QRELS, CITATIONS = "queries.jsonl", "qrels.tsv", "citations.tsv"
+"""Files that converters write beside the tables, for evaluation; ingestion passes them by."""

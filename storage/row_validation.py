@@ -63,9 +63,11 @@ def _from_text(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 def _typed(cells: Cells, kind: pa.DataType, *, csv: bool) -> pa.Array:
     """Cells as a column of ``kind``; raises when one does not fit."""
     if not isinstance(cells, pa.Array):
-        text = csv or kind == TIMESTAMP
-        cells = pa.array(cells, type=pa.string() if text else kind)
-        return _from_text(cells, kind) if text else cells
+        cells = pa.array(cells, type=pa.string() if csv or kind == TIMESTAMP else kind)
+    if csv:
+        return _from_text(cells, kind)
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
     if kind == pa.string():
         if cells.type not in (pa.string(), pa.large_string(), pa.null()):
             raise TypeError(f"{cells.type} is not text")
@@ -96,7 +98,7 @@ def _mask(column: pa.Array) -> Mask:
 
 def check_rows(
     schema: TableSchema, cells: dict[str, Cells], count: int, *, csv: bool = False
-) -> tuple[pa.Table, list[str]]:
+) -> tuple[pa.Table, dict[int, str]]:
     """Types ``count`` rows and says what is wrong with each.
 
     Args:
@@ -104,13 +106,14 @@ def check_rows(
         csv: cells are texts, lists separated by ``|``.
 
     Returns:
-        All rows in the format's types with blanks filled, and a reason a row, empty for
-        good ones.
+        All rows in the format's types with blanks filled, and the first thing wrong with
+        each bad row by its index.
     """
-    reasons = np.full(count, "", dtype=object)
+    reasons: dict[int, str] = {}
 
     def mark(bad: Mask, reason: str) -> None:
-        reasons[bad & (reasons == "")] = reason
+        for row in np.flatnonzero(bad).tolist():
+            reasons.setdefault(row, reason)
 
     columns: dict[str, pa.Array] = {}
     for field in schema.columns:
@@ -146,4 +149,4 @@ def check_rows(
     if "ends_at" in columns:
         ended = pc.less_equal(columns["ends_at"], columns["starts_at"])
         mark(_mask(ended), "ends_at: not after starts_at")
-    return pa.table(columns, schema=schema.columns), [str(reason) for reason in reasons]
+    return pa.table(columns, schema=schema.columns), reasons

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recmesh.offline.datasets.tables import Rows
+from recmesh.offline.datasets.conversion import Conversion, Rows
 
 FIRST_YEAR = 2005  # earlier days are from before tagging existed: defects of the dump
 
@@ -22,17 +22,22 @@ def _lines(file: Path) -> Iterator[list[str]]:
             yield text.rstrip("\r").split("\t")
 
 
-def convert(source: Path) -> Rows:
+def convert(source: Path) -> Conversion:
     """Artists as items, one click per (user, artist) at its first day, friends as edges."""
     first: dict[tuple[str, str], datetime] = {}
+    dated = early = 0
     for user, artist, _, day, month, year in _lines(source / "user_taggedartists.dat"):
-        if int(year) >= FIRST_YEAR:
-            time = datetime(int(year), int(month), int(day), tzinfo=UTC)
-            first[user, artist] = min(time, first.get((user, artist), time))
+        if int(year) < FIRST_YEAR:
+            early += 1
+            continue
+        dated += 1
+        time = datetime(int(year), int(month), int(day), tzinfo=UTC)
+        first[user, artist] = min(time, first.get((user, artist), time))
     friends = [(a, b) for a, b in _lines(source / "user_friends.dat")]
     users = {user for user, _ in first} | {user for pair in friends for user in pair}
-    users |= {row[0] for row in _lines(source / "user_artists.dat")}
-    return {
+    listens = [row[0] for row in _lines(source / "user_artists.dat")]
+    users |= set(listens)
+    rows: Rows = {
         "items": [
             {"item_id": row[0], "content_type": "artist", "title": row[1]}
             for row in _lines(source / "artists.dat")
@@ -52,3 +57,11 @@ def convert(source: Path) -> Rows:
             {"source_user_id": a, "target_user_id": b, "edge_type": "friend"} for a, b in friends
         ],
     }
+    return Conversion(
+        rows,
+        {
+            "later tags of the same artist by the same user": dated - len(first),
+            f"tags dated before {FIRST_YEAR}": early,
+            "play counts, which have no date": len(listens),
+        },
+    )

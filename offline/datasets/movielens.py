@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recmesh.offline.datasets.tables import Rows
+from recmesh.offline.datasets.conversion import Conversion, Rows
 
 
 def _event(user: str, movie: str, rating: str, unix_s: str) -> dict[str, Any]:
@@ -22,13 +22,13 @@ def _event(user: str, movie: str, rating: str, unix_s: str) -> dict[str, Any]:
 
 
 def _rows(file: Path, separator: str) -> list[list[str]]:
-    return [line.split(separator) for line in file.read_text("latin-1").splitlines() if line]
+    return [line.split(separator) for line in file.read_text("latin-1").split("\n") if line]
 
 
-def convert_100k(source: Path) -> Rows:
+def convert_100k(source: Path) -> Conversion:
     """Folder with ``u.data``, ``u.item``, ``u.user`` and ``u.genre``."""
     genres = [row[0] for row in _rows(source / "u.genre", "|")]
-    return {
+    rows: Rows = {
         "items": [
             {
                 "item_id": row[0],
@@ -44,16 +44,17 @@ def convert_100k(source: Path) -> Rows:
         ],
         "events": [_event(*row) for row in _rows(source / "u.data", "\t")],
     }
+    return Conversion(rows)
 
 
-def convert_latest_small(source: Path) -> Rows:
+def convert_latest_small(source: Path) -> Conversion:
     """Folder with ``movies.csv`` and ``ratings.csv``."""
     with (source / "movies.csv").open(encoding="utf-8", newline="") as stream:
         movies = list(csv.DictReader(stream))
     with (source / "ratings.csv").open(encoding="utf-8", newline="") as stream:
         ratings = list(csv.DictReader(stream))
     events = [_event(r["userId"], r["movieId"], r["rating"], r["timestamp"]) for r in ratings]
-    return {
+    rows: Rows = {
         "items": [
             {
                 "item_id": movie["movieId"],
@@ -66,3 +67,4 @@ def convert_latest_small(source: Path) -> Rows:
         "users": [{"user_id": user} for user in dict.fromkeys(r["userId"] for r in ratings)],
         "events": events,
     }
+    return Conversion(rows)

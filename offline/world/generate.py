@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recmesh.offline.world.campaigns import plan
-from recmesh.offline.world.catalogue import Catalogue, generated, real
+from recmesh.offline.world.catalogue import Catalogue, generated
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.lexicon import SPECIALTIES, TOPICS
 from recmesh.offline.world.population import TOPIC_SPECIALTY, Population, populate
+from recmesh.offline.world.real_catalogue import real
 from recmesh.offline.world.sessions import Simulation
 from recmesh.offline.world.truth import Preference, Truth
 from recmesh.storage.interchange import EVENTS
@@ -35,14 +36,20 @@ def _truth(
         + 0.8 * topic[population.topic]
         + 0.5 * rng.standard_normal((config.doctors, dim))
     )
+    # Edges are sorted by source, so each doctor's are one run.
+    firsts = np.flatnonzero(np.diff(population.source, prepend=-1))
     social = np.zeros((config.doctors, dim))
-    np.add.at(social, population.source, doctors[population.target])
+    if len(firsts):
+        sums = np.add.reduceat(doctors[population.target], firsts, axis=0)
+        social[population.source[firsts]] = sums
+    text = catalogue.text_direction
+    own = rng.standard_normal((n, dim)) if text is None else text
     popularity = 1.2 * rng.standard_normal(n)
     return Truth(
         doctors=doctors,
         drift=config.drift * _unit(rng.standard_normal((config.doctors, dim))),
         social=_unit(social),
-        items=_unit(topic[catalogue.topic] + 0.5 * rng.standard_normal((n, dim))),
+        items=_unit(topic[catalogue.topic] + 0.5 * own),
         quality=rng.standard_normal(n).astype(np.float32),
         popularity=popularity.astype(np.float32),
         published=catalogue.published.astype(np.float32),
@@ -58,15 +65,17 @@ def generate(
     config: WorldConfig,
     catalogue_folder: Path | None = None,
     on_day: Callable[[], None] = lambda: None,
+    sample: int | None = None,
 ) -> dict[str, int]:
     """Writes the five tables into ``out`` and the ground truth into ``out/truth``.
 
     Args:
         catalogue_folder: an interchange folder whose items replace generated ones.
         on_day: called after each simulated day.
+        sample: number of the folder's items to draw, evenly; None: all.
 
     Returns:
-        Rows written, by table.
+        Rows written, by table; with a catalogue folder also :attr:`Catalogue.found`.
 
     Raises:
         NotFoundError: the catalogue folder holds no items.
@@ -74,7 +83,7 @@ def generate(
     """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(5)]
     catalogue = (
-        real(catalogue_folder, config, streams[0])
+        real(catalogue_folder, config, streams[0], sample)
         if catalogue_folder
         else generated(config, streams[0])
     )
@@ -97,4 +106,4 @@ def generate(
             writer.write_table(events)
             rows["events"] += int(events.num_rows)
             on_day()
-    return rows
+    return rows | dict(catalogue.found)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recmesh.offline.world.columns import named, numbered
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.group_sampler import GroupSampler
 from recmesh.offline.world.lexicon import COUNTRIES, SPECIALTIES, TOPICS
@@ -66,17 +67,19 @@ def populate(config: WorldConfig, rng: np.random.Generator) -> Population:
     country = rng.choice(len(codes), n, p=[0.2, 0.17, 0.16, 0.2, 0.1, 0.09, 0.05, 0.03])
     activity = rng.lognormal(-(config.activity_sigma**2) / 2, config.activity_sigma, n)
     sponsored = rng.random(n) < 0.8
-    ids = [f"d{row:06d}" for row in range(n)]
+    ids = numbered("d", 0, n, 6)
+    two = np.stack([specialty, second], axis=1)
+    kept = np.stack([np.ones(n, bool), specialty != second], axis=1)
+    ends = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
+    languages = list(COUNTRIES.values())
+    interests = [f"{t.name}, {t.procedures[0]}" for t in TOPICS]
     users = pa.table(
         {
             "user_id": ids,
-            "specialties": [
-                [SPECIALTIES[a]] if a == b else [SPECIALTIES[a], SPECIALTIES[b]]
-                for a, b in zip(specialty, second, strict=True)
-            ],
-            "country": [codes[c] for c in country],
-            "language": [COUNTRIES[codes[c]] for c in country],
-            "interests": [f"{TOPICS[t].name}, {TOPICS[t].procedures[0]}" for t in topic],
+            "specialties": pa.ListArray.from_arrays(ends, named(SPECIALTIES, two[kept])),
+            "country": named(codes, country),
+            "language": named(languages, country),
+            "interests": named(interests, topic),
             "consents_personalisation": rng.random(n) < 0.92,
             "consents_sponsored": sponsored,
             "registered_at": config.timestamps(rng.uniform(-720, -config.history_days, n)),
@@ -86,12 +89,11 @@ def populate(config: WorldConfig, rng: np.random.Generator) -> Population:
     source, target = _graph(config, specialty, country, rng)
     follow = rng.random(len(source)) < 0.6
     created = rng.uniform(-config.history_days, config.days, len(source))
-    names = pa.array(ids)
     edges = pa.table(
         {
-            "source_user_id": names.take(pa.array(source)),
-            "target_user_id": names.take(pa.array(target)),
-            "edge_type": np.where(follow, "follow", "colleague").tolist(),
+            "source_user_id": ids.take(pa.array(source)),
+            "target_user_id": ids.take(pa.array(target)),
+            "edge_type": named(("colleague", "follow"), follow.astype(np.int64)),
             "weight": (0.2 + rng.gamma(2.0, 0.4, len(source))).astype(np.float32),
             "created_at": config.timestamps(created),
         },

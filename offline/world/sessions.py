@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recmesh.offline.world.campaigns import Campaigns
 from recmesh.offline.world.catalogue import Catalogue
+from recmesh.offline.world.columns import joined, named, numbered
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.group_sampler import GroupSampler
 from recmesh.offline.world.lexicon import TOPICS
@@ -156,8 +157,8 @@ class Simulation:
         parts += [self._follows(day), self._searches(users, begins)]
         events = pa.concat_tables(parts).sort_by("time")
         start, self._count = self._count, self._count + events.num_rows
-        ids = [f"w{self._config.seed}-{n:06d}" for n in range(start, self._count)]
-        return events.set_column(0, EVENTS.columns.field("event_id"), pa.array(ids, pa.string()))
+        ids = numbered(f"w{self._config.seed}-", start, self._count, 6)
+        return events.set_column(0, EVENTS.columns.field("event_id"), ids)
 
     def _rows(
         self,
@@ -168,7 +169,7 @@ class Simulation:
         rank: Ints,
         paid: Ints,
         surface: str = "feed",
-        query: list[str] | None = None,
+        query: pa.Array | None = None,
     ) -> pa.Table:
         n = len(user)
         names = self._campaigns.table["campaign_id"].to_pylist()
@@ -184,7 +185,7 @@ class Simulation:
             "dwell_s": pa.nulls(n, pa.float32()),
             "rating": pa.nulls(n, pa.float32()),
             "query": query if query is not None else pa.repeat("", n),
-            "campaign_id": pa.array(["" if c < 0 else names[c] for c in paid], pa.string()),
+            "campaign_id": named(names, paid),
         }
         return pa.table(columns, schema=EVENTS.columns)
 
@@ -200,12 +201,15 @@ class Simulation:
     def _searches(self, users: Ints, begins: NDArray[np.float64]) -> pa.Table:
         asks = self._rng.random(len(users)) < SEARCH_RATE
         user, none = users[asks], np.zeros(int(asks.sum()), np.int64)
-        pick = self._rng.integers(0, 1 << 30, len(user)).tolist()
-        query = []
-        for topic, n in zip(self._population.topic[user].tolist(), pick, strict=True):
-            terms = TOPICS[topic].terms
-            query.append(f"{terms[0]} {terms[1 + n % (len(terms) - 1)]}")
-        empty = pa.array([""] * len(user), pa.string())
+        # A search names the favourite topic and one of its other terms.
+        topic = self._population.topic[user]
+        first = named([t.name for t in TOPICS], topic)
+        others = [term for t in TOPICS for term in t.terms[1:]]
+        per = len(others) // len(TOPICS)
+        query = joined(
+            first, " ", named(others, topic * per + self._rng.integers(0, per, len(user)))
+        )
+        empty = pa.repeat("", len(user))
         return self._rows(
             "search", user, empty, begins[asks] - 1e-3, none, none - 1, "search", query
         )

@@ -7,9 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recmesh.offline.datasets.registry import convert
+from recmesh.offline.world.columns import lists_of
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.generate import generate
+from recmesh.offline.world.lexicon import SPECIALTIES, TOPICS
+from recmesh.offline.world.real_catalogue import real
 from recmesh.offline.world.truth import Truth
+from recmesh.storage.errors import DataError, NotFoundError
+from recmesh.storage.ingest import ingest
 from recmesh.storage.interchange import ITEMS, TABLES
 
 SMALL = WorldConfig(doctors=300, items=300, days=20, sessions_per_day=0.3)
@@ -114,3 +120,104 @@ def test_a_real_catalogue_keeps_its_items(tmp_path: Path) -> None:
     assert table["item_id"].to_pylist() == ["a", "b", "c"]
     assert table["topics"].to_pylist() == [["diabetes"], ["asthma"], []]
     assert table["published_at"].null_count == 0
+
+
+def catalogue(folder: Path, **columns: list[object]) -> Path:
+    folder.mkdir()
+    titles = columns["title"]
+    given = {
+        "item_id": [f"r{n}" for n in range(len(titles))],
+        "content_type": ["article"] * len(titles),
+    }
+    pq.write_table(pa.table(given | columns), folder / "items.parquet")
+    return folder
+
+
+def test_real_topics_follow_from_texts(tmp_path: Path) -> None:
+    source = catalogue(
+        tmp_path / "source",
+        title=[
+            "Metformin in diabetes: sugar and feet",
+            "Caring for feet when sugar is high",
+            "Asthma and spirometry: breathing at night",
+            "What is Zzz syndrome?",
+            "How is Zzz syndrome treated?",
+            "Qqq",
+        ],
+        topics=[[], [], [], ["Zzz syndrome"], ["Zzz syndrome"], []],
+        abstract=["", "", "", "It disturbs breathing at night.", "", ""],
+    )
+    real_items = real(source, SMALL, np.random.default_rng(0))
+    names = [TOPICS[topic].name for topic in real_items.topic]
+    assert names[:5] == ["diabetes", "diabetes", "asthma", "asthma", "asthma"]
+    assert real_items.found == {
+        "topics named in the text": 2,
+        "topics of the most similar texts": 3,
+        "topics drawn at random": 1,
+    }
+
+
+def test_alike_texts_have_alike_truths(tmp_path: Path) -> None:
+    kinds = [f"uric{k} crystal{k} joint{k} flare{k}" for k in range(8)]
+    texts = [f"{kinds[n // 6]} patient{n % 6}" for n in range(48)]
+    source = catalogue(tmp_path / "source", title=texts)
+    space = real(source, SMALL, np.random.default_rng(0)).text_direction
+    assert space is not None
+    space = space / np.linalg.norm(space, axis=1, keepdims=True)
+    likeness = space @ space.T
+    same = np.kron(np.eye(8), np.ones((6, 6))) > 0
+    assert likeness[same].mean() > likeness[~same].mean() + 0.5
+
+
+def test_a_sample_of_a_catalogue_is_even_and_seeded(tmp_path: Path) -> None:
+    source = catalogue(tmp_path / "source", title=[f"Gout {n}" for n in range(400)])
+    drawn = [
+        real(source, SMALL, np.random.default_rng(seed), 100).table["item_id"].to_pylist()
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 100
+    assert 30 < sum(int(item[1:]) < 200 for item in drawn[0]) < 70
+    assert real(source, SMALL, np.random.default_rng(0), 9999).table.num_rows == 400
+
+
+def test_a_bad_catalogue_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no items"):
+        real(tmp_path, SMALL, np.random.default_rng(0))
+    (tmp_path / "items.csv").write_text("item_id,content_type,title\na,article,A\nb,,B\n")
+    with pytest.raises(DataError, match=r"items\.csv line 3 .*content_type"):
+        real(tmp_path, SMALL, np.random.default_rng(0))
+    (tmp_path / "items.csv").write_text("item_id,title\n")
+    with pytest.raises(DataError, match=r"items\.csv: no column content_type"):
+        real(tmp_path, SMALL, np.random.default_rng(0))
+
+
+def test_medquad_gives_every_item_a_topic_from_its_text(tmp_path: Path) -> None:
+    archive = Path(__file__).parents[3] / "shared" / "data" / "medquad.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"medquad is not in {archive.parent}")
+    convert("medquad", archive, tmp_path / "medquad")
+    rows = generate(
+        tmp_path / "w", WorldConfig(doctors=200, days=5), tmp_path / "medquad", sample=3000
+    )
+    assert rows["items"] == 3000
+    assert rows["topics drawn at random"] == 0
+    assert rows["topics named in the text"] > 1000
+    report = ingest(tmp_path / "w", tmp_path / "dataset")
+    assert not any(counts.quarantined for counts in report.tables.values())
+    assert report.events_of_unknown_items == report.events_of_unknown_users == 0
+
+
+@pytest.mark.parametrize("topic", range(len(TOPICS)))
+def test_generated_texts_name_their_topic(world: Path, topic: int) -> None:
+    items = [i for i in read(world, "items").to_pylist() if i["topics"] == [TOPICS[topic].name]]
+    for item in items:
+        assert TOPICS[topic].name in item["title"]
+        assert any(drug in item["abstract"] for drug in TOPICS[topic].drugs)
+        assert item["specialties"] == [SPECIALTIES[TOPICS[topic].specialty]]
+
+
+def test_lists_hold_the_names_that_are_set() -> None:
+    members = np.random.default_rng(0).random((50, 4)) < 0.4
+    lists = lists_of(list("abcd"), members).to_pylist()
+    assert lists == [[c for c, set_ in zip("abcd", row, strict=True) if set_] for row in members]
