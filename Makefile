@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates clean
+.PHONY: help run test gates bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -39,6 +39,9 @@ gates: $(INSTALLED) ## Format, lint, types, imports, contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python protos/generate.py --check
+
+bench: $(INSTALLED) ## CPU per request, requests/s and latency of four arrangements, side by side
+	$(BIN)/python -m benchmarks.arrangements $(BENCH)
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh

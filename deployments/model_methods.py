@@ -22,8 +22,8 @@ from recmesh.v1 import common_pb2, model_pb2
 
 Result = TypeVar("Result")
 
-AT_ONCE_S = 0.0003
-"""A thread switch there and back, with its wake-ups, costs about as much."""
+AT_ONCE_S = 0.001
+"""A thread, its wake-ups and the fight for the interpreter lock cost more than they free."""
 
 
 def _user(features: common_pb2.UserFeatures) -> User:
