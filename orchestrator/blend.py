@@ -65,11 +65,13 @@ def relevance(matrix: ScoreMatrix, weights: Mapping[str, float]) -> Float32:
     A scorer that is missing, for one candidate or for all, leaves its weight to the
     others. A candidate nobody has an opinion on gets 0.
     """
-    weight = np.array([weights.get(s, 0.0) for s in matrix.scorers], np.float32)
-    total = matrix.mask.astype(np.float32) @ weight
+    # In float64, relative to the largest: weights of any size keep their ratio.
+    given = np.array([weights.get(s, 0.0) for s in matrix.scorers])
+    weight = given / max(given.max(initial=0.0), np.finfo(float).tiny)
+    total = matrix.mask @ weight
     summed = matrix.values @ weight
-    mean: Float32 = np.divide(summed, total, out=np.zeros_like(summed), where=total > 0)
-    return mean
+    mean = np.divide(summed, total, out=np.zeros_like(summed), where=total > 0)
+    return mean.astype(np.float32)
 
 
 def mixed_weights(
