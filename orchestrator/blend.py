@@ -70,8 +70,9 @@ def relevance(matrix: ScoreMatrix, weights: Mapping[str, float]) -> Float32:
     weight = given / max(given.max(initial=0.0), np.finfo(float).tiny)
     total = matrix.mask @ weight
     summed = matrix.values @ weight
-    mean = np.divide(summed, total, out=np.zeros_like(summed), where=total > 0)
-    return mean.astype(np.float32)
+    mean: Float32 = np.zeros(len(summed), np.float32)
+    np.divide(summed, total, out=mean, where=total > 0, casting="same_kind")
+    return mean
 
 
 def mixed_weights(
