@@ -43,6 +43,7 @@ class Row:
     p50_ms: float
     p99_ms: float
     failures: dict[str, int]
+    degraded_share: float
     cpu_ms_by_part: dict[str, float]
 
 
@@ -157,6 +158,7 @@ def measure(
                     p50_ms=seen["p50_ms"],
                     p99_ms=seen["p99_ms"],
                     failures=seen["failures"],
+                    degraded_share=seen["degraded"] / max(seen["requests"], 1),
                     cpu_ms_by_part=by_part,
                 )
             )
@@ -181,6 +183,7 @@ def print_rows(kind: str, rows: list[Row]) -> None:
         return
     table = Table(
         "arrangement", "callers", "CPU ms", "requests/s", "p50 ms", "p99 ms", "failed",
+        "degraded",
         title=f"{kind} models",
     )  # fmt: skip
     for row in rows:
@@ -192,6 +195,7 @@ def print_rows(kind: str, rows: list[Row]) -> None:
             f"{row.p50_ms:.1f}",
             f"{row.p99_ms:.1f}",
             ", ".join(f"{n} {code}" for code, n in row.failures.items()) or "0",
+            f"{100 * row.degraded_share:.0f} %",
         )
     parts = sorted({part for row in rows for part in row.cpu_ms_by_part})
     shares = Table("arrangement", *parts, title=f"{kind} models, CPU ms per request by part")

@@ -30,6 +30,8 @@ from recmesh.v1 import model_pb2
 Answer = TypeVar("Answer", bound=Message)
 
 EJECTION_S = 0.5
+PATIENCE_S = 0.1
+"""A replica that leaves a call unanswered for this long is passed over for a moment."""
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -81,8 +83,8 @@ class GrpcModelClient:
     """Adapter of :class:`~recmesh.orchestrator.model_client.ModelClient`.
 
     Each call goes to the address with the fewest calls in flight. An address that cannot
-    be reached is left alone for half a second, and the call is tried once more elsewhere
-    while its time lasts.
+    be reached or does not answer is left alone for half a second; what could not be reached
+    is tried once more elsewhere while the call's time lasts.
     """
 
     def __init__(self, name: str, addresses: Sequence[str], *, pinned: bool = False) -> None:
@@ -135,6 +137,9 @@ class GrpcModelClient:
                 return await replica.calls[method](request, timeout=remaining_s)
             except grpc.aio.AioRpcError as error:
                 failure = self._failure(error)
+                if isinstance(failure, DeadlineError) and remaining_s >= PATIENCE_S:
+                    # Its node may have vanished without a word.
+                    replica.ejected_until_s = time.monotonic() + EJECTION_S
                 if not isinstance(failure, UnavailableError):
                     raise failure from error
                 replica.ejected_until_s = time.monotonic() + EJECTION_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -193,6 +194,25 @@ async def test_a_lost_replica_loses_no_call(server: tuple[GrpcServer, str]) -> N
             await second.stop(0)
         assert list((await client.score(asked("ab"), timeout_s=2)).scores) == [2]
     await client.close()
+
+
+class SilentModel(LengthModel):
+    def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
+        time.sleep(0.5)
+        return super().score(context, item_ids)
+
+
+async def test_a_silent_replica_is_passed_over(server: tuple[GrpcServer, str]) -> None:
+    silent = model_server(ModelMethods(SilentModel()))
+    port = await silent.start("127.0.0.1:0")
+    client = GrpcModelClient("length", [f"127.0.0.1:{port}", server[1]])
+    answered = 0
+    for _ in range(6):
+        with contextlib.suppress(DeadlineError):
+            answered += len((await client.score(asked("ab"), timeout_s=0.2)).scores)
+    assert answered == 5, "only the first call may wait in vain"
+    await client.close()
+    await silent.stop(0)
 
 
 async def test_silent_discovery_forgets_nobody(server: tuple[GrpcServer, str]) -> None:

@@ -30,9 +30,7 @@ def test_relevance_stays_within_the_opinions_there_are(columns, weights) -> None
     assert np.isfinite(blended).all()
     for row, value in enumerate(blended):
         present = [
-            c[row]
-            for c, w in zip(columns, weights, strict=False)
-            if np.isfinite(c[row]) and w > 0
+            c[row] for c, w in zip(columns, weights, strict=False) if np.isfinite(c[row]) and w > 0
         ]
         if not present:
             assert value == 0
