@@ -6,7 +6,7 @@ from typing import Annotated
 
 import grpc
 import typer
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from rich.console import Console
 from rich.table import Table
 
@@ -36,12 +36,15 @@ def print_page(console: Console, response: recommendation_pb2.RecommendResponse)
 
 
 def call_command(
-    user_id: Annotated[str, typer.Argument(help="The doctor.")],
+    user_id: Annotated[str, typer.Argument(help="The doctor. Not with --data.")] = "",
     surface: Annotated[str, typer.Option(help="feed, search, swipe or network.")] = "feed",
     query: Annotated[str, typer.Option(help="What the doctor typed; search only.")] = "",
     page_size: Annotated[int, typer.Option(help="Items; 0 is the surface's default.")] = 0,
     address: Annotated[str, typer.Option(help="Where the mesh listens.")] = DEFAULT_ADDRESS,
     timeout_s: Annotated[float, typer.Option(help="Deadline in seconds.")] = 1.0,
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="The whole RecommendRequest as JSON.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="The response as JSON.")] = False,
 ) -> None:
     """Ask a running mesh for one page.
@@ -51,10 +54,19 @@ def call_command(
         recmesh call d42
 
         recmesh call d42 --surface search --query "heart failure" --json
+
+        recmesh call -d '{"surface": "feed", "user_id": "d42", "page_size": 3}'
     """
+    if bool(user_id) == bool(data):
+        raise typer.BadParameter("name a doctor, or give the request with --data")
     request = recommendation_pb2.RecommendRequest(
         surface=surface, user_id=user_id, query=query, page_size=page_size, explain=True
     )
+    if data:
+        try:
+            request = Parse(data, recommendation_pb2.RecommendRequest())
+        except ParseError as error:
+            raise typer.BadParameter(f"--data is no RecommendRequest: {error}") from None
     with grpc.insecure_channel(address) as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         try:
@@ -62,7 +74,7 @@ def call_command(
         except grpc.RpcError as error:
             Console(stderr=True).print(f"[red]{error.code().name}[/red] {error.details()}")
             raise typer.Exit(1) from None
-    if json:
+    if json or data:
         typer.echo(MessageToJson(response, preserving_proto_field_name=True))
     else:
         print_page(Console(), response)
