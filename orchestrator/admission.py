@@ -48,7 +48,7 @@ class Admitted:
 
         The same on every page of a request, so that pages are cuts of one slate.
         """
-        return max(self.surface.source_limit, 2 * MAX_SLOTS) + len(self.user.history_item_ids)
+        return max(self.surface.source_limit, MAX_SLOTS) + len(self.user.history_item_ids)
 
 
 def _features(user: UserProfile) -> common_pb2.UserFeatures:

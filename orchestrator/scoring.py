@@ -6,6 +6,7 @@ A model is asked only for what it has not scored already while retrieving.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,29 +21,39 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 
-def _already_scored(candidates: Candidates, source: str, rows: Int32) -> Float32:
-    """Raw scores a source gave while retrieving ``[len(rows)]``; NaN where it gave none.
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where candidates stand: finds catalog rows among them without a catalog-sized array."""
 
-    ``rows`` are distinct. The work depends on the candidates, not on the catalog.
-    """
-    raw = np.full(len(rows), np.nan, np.float32)
-    scores = candidates.raw_scores.get(source)
-    if scores is None or not len(rows):
+    rows: Int32
+    """Distinct."""
+    order: npt.NDArray[np.intp]
+    ordered: Int32
+
+    @classmethod
+    def of(cls, rows: Int32) -> _Places:
+        order = np.argsort(rows)
+        return cls(rows, order, rows[order])
+
+    def scores(self, candidates: Candidates, source: str) -> Float32:
+        """Raw scores a source gave while retrieving ``[len(rows)]``; NaN where it gave none."""
+        raw = np.full(len(self.rows), np.nan, np.float32)
+        scores = candidates.raw_scores.get(source)
+        if scores is None or not len(self.rows):
+            return raw
+        proposed = candidates.proposed[source]
+        at = np.minimum(np.searchsorted(self.ordered, proposed), len(self.rows) - 1)
+        left = self.ordered[at] == proposed
+        raw[self.order[at[left]]] = scores[left]
         return raw
-    order = np.argsort(rows)
-    ordered = rows[order]
-    proposed = candidates.proposed[source]
-    at = np.minimum(np.searchsorted(ordered, proposed), len(rows) - 1)
-    left = ordered[at] == proposed
-    raw[order[at[left]]] = scores[left]
-    return raw
 
 
 async def _model_column(
-    mesh: Mesh, request: Admitted, name: str, candidates: Candidates, rows: Int32
+    mesh: Mesh, request: Admitted, name: str, candidates: Candidates, places: _Places
 ) -> Float32:
     """One model's calibrated scores ``[len(rows)]``; NaN where it has no opinion."""
-    raw = _already_scored(candidates, name, rows)
+    rows = places.rows
+    raw = places.scores(candidates, name)
     open_ = np.flatnonzero(np.isnan(raw))
     status = request.calls.statuses.get(name)
     failed_before = status is not None and status.state != common_pb2.SOURCE_STATE_OK
@@ -97,12 +108,13 @@ async def score(mesh: Mesh, request: Admitted, candidates: Candidates, rows: Int
                 name, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "not deployed in this mesh"
             )
     if len(rows):
+        places = _Places.of(rows)
         answers = await asyncio.gather(
-            *(_model_column(mesh, request, name, candidates, rows) for name in models)
+            *(_model_column(mesh, request, name, candidates, places) for name in models)
         )
         columns.update(zip(models, answers, strict=True))
         if POPULAR in request.surface.model_weights:
             columns[POPULAR] = request.catalog.popular_scores[rows]
         if VECTOR_INDEX in request.surface.model_weights:
-            columns[VECTOR_INDEX] = _already_scored(candidates, VECTOR_INDEX, rows)
+            columns[VECTOR_INDEX] = places.scores(candidates, VECTOR_INDEX)
     return score_matrix(columns, len(rows))
