@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, User
 from recmesh.models.nlp import load, train
 from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
+from recmesh.models.nlp.encoder import PACKAGED, Encoder
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.errors import ConfigurationError
+from recmesh.storage.errors import ArtifactError, ConfigurationError
 from recmesh.storage.interchange import EVENT_TYPES
 from tests.small_world import write_table
 
@@ -120,6 +122,38 @@ def test_history_fades() -> None:
     vector = DoctorEmbedding(30, 1).embed(user, NOW, {"a": 0, "b": 1}, vectors, {})
     assert vector is not None
     assert vector[0] / vector[1] == pytest.approx(0.5)
+
+
+def test_both_backends_make_nearly_the_same_vectors() -> None:
+    texts = ["heart failure", "Dupilumab in eczema with atopic dermatitis: a case"]
+    int8, float32 = (Encoder.choose(name) for name in PACKAGED)
+    assert int8.version != float32.version
+    assert (int8.encode(texts) * float32.encode(texts)).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_vector_does_not_depend_on_the_texts_beside_it(name: str) -> None:
+    encoder = Encoder.choose(name)
+    texts = ["heart", "a much longer text about the treatment of eczema in adults", "skin"]
+    together = encoder.encode(texts)
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_weights_that_were_tampered_with_are_refused(tmp_path: Path) -> None:
+    weights = replace(PACKAGED["all-MiniLM-L6-v2-int8"](), file=tmp_path / "model.onnx")
+    weights.file.write_bytes(b"something else")
+    with pytest.raises(ArtifactError, match="not the all-MiniLM-L6-v2-int8 that was tested"):
+        _ = Encoder(weights).version
+
+
+def test_a_folder_with_onnx_weights_is_an_encoder(tmp_path: Path) -> None:
+    packaged = PACKAGED["all-MiniLM-L6-v2-int8"]()
+    for file in (packaged.file, packaged.tokenizer / "tokenizer.json"):
+        (tmp_path / file.name).symlink_to(file)
+    encoder = Encoder.choose(str(tmp_path))
+    assert encoder.version.startswith(tmp_path.name)
+    assert encoder.encode(["heart"]).shape == (1, 384)
 
 
 def test_unknown_encoder_says_how_to_mend_it(dataset: Dataset, tmp_path: Path) -> None:
