@@ -157,9 +157,8 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
         dataset_version=dataset.version,
         trained_until=options.until.isoformat() if options.until else "",
         seed=options.seed,
-        parameters=best,
-        metrics={"selection_ndcg_at_10": measured, "settings_tried": number},
-        limitations="Knows no item without events. The metric is of the settings fitted "
-        "before the last fifth of events; it chose among them, so it is optimistic.",
+        parameters=best | {"selection": {"ndcg_at_10": measured, "settings_tried": number}},
+        limitations="Knows no item without events. The selection's figure is of the settings "
+        "fitted before the last fifth of events; it chose among them, so it is optimistic.",
     )
     return TrainedModel(card, {"items": tensor}, {"item_ids": events.item_ids})

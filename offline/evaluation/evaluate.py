@@ -12,12 +12,13 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recmesh.models.model import Float32, Int64, Progress, silent
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import MODELS, trainer
 from recmesh.offline.evaluation import baselines
 from recmesh.offline.evaluation.blend_tuning import TunedBlend, tune_blend
 from recmesh.offline.evaluation.bootstrap import Interval, UserBootstrap
 from recmesh.offline.evaluation.circumstances import Circumstances
 from recmesh.offline.evaluation.fitting import fit, serving_model
+from recmesh.offline.evaluation.item_properties import item_vectors, self_information_bits
 from recmesh.offline.evaluation.period import Period, period
 from recmesh.offline.evaluation.ranking import UserMetrics, judge, top_items
 from recmesh.offline.evaluation.report import SEGMENTS, Comparison, Report, System
@@ -79,9 +80,12 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
     that comes before the test.
 
     Raises:
+        NotFoundError: there is no such model.
         DataError: the data set is too small to split, or no model has an opinion.
     """
     started = time.monotonic()
+    for name in settings.models:
+        trainer(name)  # an unknown name is said before the work
     split = TemporalSplit.of(dataset)
     validation = period(dataset, split.validation_start, split.test_start)
     test = period(dataset, split.test_start, split.end)
@@ -199,37 +203,6 @@ def _best_half_life(validation: Period, k: int) -> float:
         return float(judged.ndcg.mean())
 
     return max(baselines.RECENT_HALF_LIVES_DAYS, key=quality)
-
-
-def item_vectors(of: Period) -> tuple[sparse.csr_matrix, str]:
-    """Unit vectors of the catalogue's items for diversity, and what they are made of.
-
-    Topics when most items have some, otherwise the users who wanted the item so far.
-    """
-    items = of.known.items
-    rows = {item_id: row for row, item_id in enumerate(items["item_id"].to_pylist())}
-    places = [rows.get(item_id, -1) for item_id in of.catalogue]
-    topics = items["topics"].to_pylist()
-    sets = [set(topics[place]) - {""} if place >= 0 else set() for place in places]
-    if np.mean([bool(found) for found in sets]) > 0.5:
-        names = {name: i for i, name in enumerate(sorted(set().union(*sets)))}
-        columns = [names[name] for found in sets for name in sorted(found)]
-        starts = np.cumsum([0, *(len(found) for found in sets)])
-        ones = np.ones(len(columns), np.float32)
-        vectors = sparse.csr_matrix((ones, columns, starts), shape=(len(sets), len(names)))
-        meaning = "topics (1 − cosine)"
-    else:
-        vectors = sparse.csr_matrix(of.past_matrix.T)
-        meaning = "co-occurrence in users' histories (1 − cosine)"
-    lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
-    scaled = sparse.diags(1 / np.maximum(lengths, 1e-9)) @ vectors
-    return sparse.csr_matrix(scaled, dtype=np.float32), meaning
-
-
-def self_information_bits(of: Period) -> Float64:
-    """−log₂ of the share of past users who wanted each item ``[catalogue]``."""
-    users = len(np.unique(of.past.users))
-    return np.asarray(-np.log2(baselines.popularity(of) / users), np.float64)
 
 
 def _figures(

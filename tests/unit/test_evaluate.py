@@ -9,7 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
+from recmesh.models.registry import loader
 from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
+from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.home import Home
 from recmesh.storage.ingest import ingest
 from tests.small_world import NOW_UNIX_S, write_table
 
@@ -99,6 +102,29 @@ def test_a_table_for_people_and_a_page_for_documents(home: Path, tmp_path: Path)
     shown = evaluate(home, *MODELS, "--out", str(page))
     assert "Blend minus" in shown
     assert "| blend |" in page.read_text()
+
+
+def test_a_trained_model_carries_what_a_holdout_showed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECMESH_HOME", str(home))
+    trained = CliRunner().invoke(app, ["train", "cf", "network", "--json"])
+    assert trained.exit_code == 0, trained.output
+    store = ArtifactStore(Home(home).artifacts)
+    for name in ("cf", "network"):
+        artifact = store.load(name)
+        card = artifact.card
+        assert card.trained_until == "", "what serves has learned from everything"
+        assert card.metrics["ndcg_at_10"] > card.metrics["popularity_ndcg_at_10"]
+        low, high = card.metrics["ndcg_at_10_interval"]
+        assert low <= card.metrics["ndcg_at_10"] <= high
+        fitted = loader(name)(artifact).description.calibration
+        assert 2 <= len(fitted["raw_scores"]) == len(fitted["probabilities"]) <= 32
+        assert (np.diff(fitted["raw_scores"]) > 0).all()
+        assert (np.diff(fitted["probabilities"]) >= 0).all()
+    quick = CliRunner().invoke(app, ["train", "cf", "--no-validate", "--json"])
+    assert json.loads(quick.stdout)["cf"]["metrics"] == {}
+    assert store.load("cf").card.calibration == {}
 
 
 def test_mistakes_are_said_before_the_work(home: Path, tmp_path: Path) -> None:
