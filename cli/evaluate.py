@@ -27,8 +27,11 @@ def _print(report: Report, console: Console) -> None:
             continue
         table = Table("", *report.headings(), title=f"{report.users[segment]:,} {meaning}")
         for system in report.systems:
+            # A terminal is narrow: the other intervals are in the report files.
+            ndcg, *others = report.cells(system, segment)
+            cells = [ndcg, *(cell.partition(" ")[0] for cell in others)]
             style = "bold" if system.kind == "blend" else "dim" if system.kind == "baseline" else ""
-            table.add_row(system.name, *report.cells(system, segment), style=style)
+            table.add_row(system.name, *cells, style=style)
         console.print(table)
     for comparison in report.comparisons:
         console.print(f"[bold]{report.compared(comparison)}[/bold]", highlight=False)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from recmesh.models.cf.als import fit_als
 from recmesh.models.cf.ease import fit_ease
 from recmesh.models.cf.model import Scorer
+from recmesh.models.holdout_quality import holdout_ndcg
 from recmesh.models.interactions import Interactions, event_weights, read_interactions
 from recmesh.models.model import Float32, TrainedModel, TrainOptions
 from recmesh.storage.artifacts import ModelCard
@@ -18,7 +19,6 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError
 
 HOLDOUT = 0.2
-JUDGED_USERS = 2_000
 SERVED_HISTORY = 128  # events of a user that a request carries
 DEFAULTS: dict[str, Any] = {
     "type_weights": {},  # all 1: counting saves and shares double measured worse
@@ -104,28 +104,16 @@ def _as_served(events: Interactions) -> npt.NDArray[np.bool_]:
 def _holdout_ndcg(
     early: Interactions, late: Interactions, settings: dict[str, Any], seed: int
 ) -> float:
-    """Mean nDCG@10 over users with early and late events; full ranking, seen removed."""
+    """Mean nDCG@10 of the settings fitted to ``early``, on users with early and late events."""
     scorer = Scorer(_fit(early, settings, seed), settings)
     carried = _as_served(early)
     histories = early.where(carried).matrix(_weights(early, settings)[carried])
-    touched = early.matrix(np.ones(len(early), np.float32))
-    wanted = late.matrix(np.ones(len(late), np.float32))
-    users = np.intersect1d(early.users, late.users)
-    if len(users) > JUDGED_USERS:
-        users = np.random.default_rng(seed).choice(users, JUDGED_USERS, replace=False)
-    discounts = 1 / np.log2(np.arange(2, 12))
-    values = []
-    for user in users:
-        seen, history = touched[user].indices, histories[user]
-        fresh = np.setdiff1d(wanted[user].indices, seen)
-        if not len(fresh):
-            continue
-        scores = scorer(history.indices.astype(np.int64), history.data)
-        scores[seen] = -np.inf
-        hits = np.isin(np.argsort(-scores, kind="stable")[:10], fresh)
-        ideal = discounts[: len(fresh)].sum()
-        values.append(float(discounts[: len(hits)][hits].sum() / ideal))
-    return float(np.mean(values)) if values else 0.0
+
+    def scores(user: int) -> Float32:
+        history = histories[user]
+        return scorer(history.indices.astype(np.int64), history.data)
+
+    return holdout_ndcg(early, late, np.intersect1d(early.users, late.users), scores, seed)
 
 
 def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:

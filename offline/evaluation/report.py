@@ -75,7 +75,8 @@ class Report:
             if not self.users[segment]:
                 continue
             lines += [f"## {self.users[segment]:,} {meaning}", ""]
-            lines += ["| | " + " | ".join(self.headings()) + " |", "|" + "---|" * 6]
+            lines += ["| | " + " | ".join(self.headings()) + " |"]
+            lines += ["|---" * (1 + len(METRICS)) + "|"]
             for system in self.systems:
                 cells = " | ".join(self.cells(system, segment))
                 lines.append(f"| {system.name} | {cells} |")
@@ -89,7 +90,10 @@ class Report:
 
     def headings(self) -> list[str]:
         """Column names of the table."""
-        return [f"{name}@{self.k}" for name in ("nDCG", *METRICS[1:])]
+        return [f"{name}@{self.k}" for name in ("nDCG", *METRICS[1:-2])] + [
+            "novelty, bits",
+            METRICS[-1],
+        ]
 
     def cells(self, system: System, segment: str) -> list[str]:
         """One row of the table: values with their intervals."""
@@ -129,8 +133,7 @@ def shown(interval: Interval, signed: bool = False) -> str:
     """``value [low, high]``; a dash when it is undefined."""
     if interval.value != interval.value:
         return "–"
-    digits = 1 if abs(interval.value) >= 2 else 3
-    form = f"{{:{'+' if signed else ''}.{digits}f}}"
+    form = "{:+.3f}" if signed else "{:.3f}"
     low, high = form.format(interval.low), form.format(interval.high)
     return f"{form.format(interval.value)} [{low}, {high}]"
 
