@@ -23,7 +23,7 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 NEVER_UNIX_S = np.iinfo(np.int64).max
-POPULARITY_HALF_LIFE_DAYS = 14.0
+DEFAULT_POPULARITY_HALF_LIFE_DAYS = 14.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Catalog:
     expires_unix_s: Int64
     """``NEVER_UNIX_S``: never."""
     popularity: Float32
-    """Recent positive events, decayed by age with a half-life of 14 days."""
+    """Positive events, each halved for every half-life of its age."""
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -116,9 +116,8 @@ class Catalog:
 
     @cached_property
     def popular_scores(self) -> Float32:
-        """Popularity as a score in [0, 1] for every row: log-scaled."""
-        top = float(self.popularity.max()) if len(self) else 0.0
-        return np.asarray(np.log1p(self.popularity) / max(float(np.log1p(top)), 1e-9), np.float32)
+        """Popularity as a score in [0, 1] for every row: :func:`log_scaled`."""
+        return log_scaled(self.popularity)
 
     @cached_property
     def fresh_rows(self) -> Int32:
@@ -142,8 +141,14 @@ def _unix_s(column: pa.ChunkedArray, missing: int) -> Int64:
     return filled
 
 
-def _recent_popularity(events: pa.Table, ids: list[str]) -> Float32:
-    """Decayed count of positive events per id; half-life of 14 days, from the last event."""
+def log_scaled(popularity: Float32) -> Float32:
+    """Decayed counts ``[n]`` as scores in [0, 1]; the most popular gets 1."""
+    top = float(popularity.max()) if len(popularity) else 0.0
+    return np.asarray(np.log1p(popularity) / max(float(np.log1p(top)), 1e-9), np.float32)
+
+
+def recent_popularity(events: pa.Table, ids: list[str], half_life_days: float) -> Float32:
+    """Positive events per id ``[len(ids)]``, decayed by age before the last of them."""
     positive = events.filter(
         pc.is_in(events["event_type"], value_set=pa.array(sorted(POSITIVE_EVENT_TYPES)))
     )
@@ -154,11 +159,13 @@ def _recent_popularity(events: pa.Table, ids: list[str]) -> Float32:
     at = _unix_s(positive["time"], 0)[known]
     age_days = (at.max() - at) / 86_400.0
     index = rows.filter(pc.is_valid(rows)).to_numpy().astype(np.int64)
-    decayed = np.exp2(-age_days / POPULARITY_HALF_LIFE_DAYS)
+    decayed = np.exp2(-age_days / half_life_days)
     return np.bincount(index, decayed, minlength=len(ids)).astype(np.float32)
 
 
-def item_catalog(dataset: Dataset) -> Catalog:
+def item_catalog(
+    dataset: Dataset, popularity_half_life_days: float = DEFAULT_POPULARITY_HALF_LIFE_DAYS
+) -> Catalog:
     """The catalog of content."""
     items = dataset.items
     ids = items["item_id"].to_pylist()
@@ -173,7 +180,7 @@ def item_catalog(dataset: Dataset) -> Catalog:
         languages=TermSets.of(items["language"]),
         published_unix_s=_unix_s(items["published_at"], 0),
         expires_unix_s=_unix_s(items["expires_at"], NEVER_UNIX_S),
-        popularity=_recent_popularity(dataset.events, ids),
+        popularity=recent_popularity(dataset.events, ids, popularity_half_life_days),
     )
 
 

@@ -29,7 +29,11 @@ class Snapshot:
     def of(cls, dataset: Dataset, policy: Policy, embedding: EmbeddingVersion | None) -> Snapshot:
         """Builds the columnar views of a data set."""
         return cls(
-            policy, item_catalog(dataset), user_catalog(dataset), UserStore(dataset), embedding
+            policy,
+            item_catalog(dataset, policy.popularity_half_life_days),
+            user_catalog(dataset),
+            UserStore(dataset),
+            embedding,
         )
 
 

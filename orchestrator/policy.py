@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from recmesh.orchestrator.catalog import DEFAULT_POPULARITY_HALF_LIFE_DAYS
 from recmesh.orchestrator.objectives import OBJECTIVES
 from recmesh.storage.errors import ConfigurationError
 
@@ -63,6 +64,7 @@ class Policy(BaseModel):
 
     name: str
     version: str
+    popularity_half_life_days: float = Field(gt=0, default=DEFAULT_POPULARITY_HALF_LIFE_DAYS)
     surfaces: dict[str, SurfacePolicy]
 
     @classmethod
@@ -81,12 +83,10 @@ class Policy(BaseModel):
                 name: {**defaults, **surface} for name, surface in parsed["surfaces"].items()
             }
             digest = hashlib.sha256(raw).hexdigest()[:12]
+            del parsed["surfaces"]
+            parsed.pop("defaults", None)
             return cls.model_validate(
-                {
-                    "name": parsed["name"],
-                    "version": f"{parsed['name']}-{digest}",
-                    "surfaces": surfaces,
-                }
+                {**parsed, "version": f"{parsed['name']}-{digest}", "surfaces": surfaces}
             )
         except FileNotFoundError as error:
             raise ConfigurationError(f"policy file {path} does not exist") from error

@@ -35,7 +35,9 @@ FORMAT = 1
 class ModelCard:
     """What must be known about a trained model to trust it.
 
-    ``metrics`` are measured on data after ``trained_until``, never on training data.
+    ``metrics`` and ``calibration`` come from a temporal holdout: the same training on what
+    lies before ``metrics["holdout_start"]``, judged on what came after, never on training
+    data. What is published may then be trained on the holdout too.
     """
 
     model: str

@@ -34,6 +34,11 @@ class Home:
         return self.root / "vectors"
 
     @property
+    def text_vectors(self) -> Path:
+        """Vectors of texts already embedded, kept between trainings."""
+        return self.root / "text-vectors"
+
+    @property
     def run(self) -> Path:
         """What runs now: process ids, ports, logs."""
         return self.root / "run"

@@ -52,18 +52,22 @@ class SequenceModel(Model):
     def _scores(self, context: Context) -> Float32 | None:
         """Scores ``[items]``, standardised over the catalogue; None without history."""
         user = context.user
-        events = [
-            (self._rows[item_id] + 1, kind, time)
-            for item_id, kind, time in zip(
-                user.history_item_ids,
-                user.history_event_types,
-                user.history_times_unix_s,
-                strict=True,
-            )
-            if kind in POSITIVE and item_id in self._rows
-        ][-LENGTH:]
-        if not events:
+        steps: list[tuple[int, int, int]] = []
+        for item_id, kind, time in zip(
+            user.history_item_ids,
+            user.history_event_types,
+            user.history_times_unix_s,
+            strict=True,
+        ):
+            if kind not in POSITIVE or item_id not in self._rows:
+                continue
+            item = self._rows[item_id] + 1
+            if steps and steps[-1][0] == item:
+                steps.pop()  # as in training: one step an item
+            steps.append((item, kind, time))
+        if not steps:
             return None
+        events = steps[-LENGTH:]
         items, kinds, times = zip(*events, strict=True)
         gaps = gap_buckets(times, context.now_unix_s)
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ DEFAULTS = {
     "batch": 128,
     "epochs": 40,
     "patience": 3,
+    "refit": 0.25,  # further epochs on all events, as a share of the best epoch
 }
 HELD_OUT = 0.1
 FULL_SOFTMAX_ITEMS = 20_000
@@ -66,30 +68,40 @@ def _positive_events(dataset: Dataset, options: TrainOptions, item_ids: list[str
     kinds = np.array([EVENT_TYPES[name] for name in events["event_type"].to_pylist()], np.int64)
     times = events["time"].cast(pa.int64()).to_numpy() // 1000
     order = np.lexsort((times, codes))
+    # A click, its dwell and its save are one step; what came last of them says most.
+    last = np.ones(len(order), bool)
+    last[:-1] = (np.diff(codes[order]) != 0) | (np.diff(items[order]) != 0)
+    order = order[last]
     return _Events(codes[order], items[order], kinds[order], times[order])
 
 
 def _sequences(events: _Events, first_target: int, last_target: int) -> _Batch:
-    """One sequence a user of the last events; targets lie in [first, last) Unix seconds."""
+    """Sequences of at most LENGTH events; targets lie in [first, last) Unix seconds.
+
+    Long histories are cut from their end, so that every event is a target once. Items
+    that the sequence already holds are no targets: they are never recommended again.
+    """
     users = np.split(np.arange(len(events.users)), np.flatnonzero(np.diff(events.users)) + 1)
     columns: dict[str, list[Int64]] = {n: [] for n in ("items", "kinds", "gaps", "targets")}
     for rows in users:
-        rows = rows[events.times[rows] < last_target][-(LENGTH + 1) :]
-        if len(rows) < 2:
-            continue
-        past, future = rows[:-1], rows[1:]
-        asked = events.times[future] >= first_target
-        if not asked.any():
-            continue
-        gaps = gap_buckets(events.times[past].tolist(), int(events.times[future[-1]]))
-        row = (
-            events.items[past],
-            events.kinds[past],
-            gaps,
-            np.where(asked, events.items[future], 0),
-        )
-        for column, values in zip(columns.values(), row, strict=True):
-            column.append(np.pad(values, (0, LENGTH - len(values))))
+        rows = rows[events.times[rows] < last_target]
+        for end in range(len(rows), 1, -LENGTH):
+            window = rows[max(end - LENGTH - 1, 0) : end]
+            past, future = window[:-1], window[1:]
+            _, first = np.unique(events.items[window], return_index=True)
+            asked = np.isin(np.arange(1, len(window)), first)
+            asked &= events.times[future] >= first_target
+            if not asked.any():
+                continue
+            gaps = gap_buckets(events.times[past].tolist(), int(events.times[future[-1]]))
+            row = (
+                events.items[past],
+                events.kinds[past],
+                gaps,
+                np.where(asked, events.items[future], 0),
+            )
+            for column, values in zip(columns.values(), row, strict=True):
+                column.append(np.pad(values, (0, LENGTH - len(values))))
     empty = np.empty((0, LENGTH), np.int64)
     return _Batch(*(torch.from_numpy(np.stack(c) if c else empty) for c in columns.values()))
 
@@ -146,7 +158,7 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     item_ids = [item_ids[item - 1] for item in wanted]
     events = replace(events, items=np.searchsorted(wanted, events.items).astype(np.int64) + 1)
     start, end = int(events.times.min()), int(events.times.max()) + 1
-    split = int(end - HELD_OUT * (end - start))
+    split = int(np.quantile(events.times, 1 - HELD_OUT))
     batch, held = _sequences(events, start, split), _sequences(events, split, end)
     if not len(batch.items):
         raise DataError("behavioral needs users with two positive events; there are none")
@@ -163,19 +175,30 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
         optimizer = torch.optim.Adam(net.parameters(), lr=float(settings["learning_rate"]))
         best, best_quality, best_epoch = _weights(net), _quality(net, held), 0
         epochs = int(settings["epochs"])
-        for epoch in range(1, epochs + 1):
+
+        def learn(batch: _Batch) -> None:
             net.train()
             order = torch.randperm(len(batch.items), generator=generator)
             for rows in torch.split(order, int(settings["batch"])):
                 optimizer.zero_grad()
                 _loss(net, batch, rows, generator).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+
+        for epoch in range(1, epochs + 1):
+            learn(batch)
             quality = _quality(net, held)
             options.progress(epoch, epochs, f"epochs; held-out MRR {quality[0]:.4f}")
             if quality[0] > best_quality[0] or not len(held.items):
                 best, best_quality, best_epoch = _weights(net), quality, epoch
             elif epoch - best_epoch >= int(settings["patience"]):
                 break
+        if len(held.items):
+            # The held-out tenth is the most recent: what serves must have learned it too.
+            net.load_state_dict({name: torch.from_numpy(w) for name, w in best.items()})
+            everything = _sequences(events, start, end)
+            for _ in range(math.ceil(best_epoch * float(settings["refit"]))):
+                learn(everything)
+            best = _weights(net)
         options.progress(epochs, epochs, f"epochs; best {best_epoch}")
 
     metrics = {"mrr": best_quality[0], "recall_at_20": best_quality[1]}

@@ -26,7 +26,9 @@ def _rows(file: Path, separator: str) -> list[list[str]]:
 
 
 def convert_100k(source: Path) -> Conversion:
-    """Folder with ``u.data``, ``u.item``, ``u.user`` and ``u.genre``."""
+    """Folder with ``u.data``, ``u.item``, ``u.user`` and ``u.genre``, or RecBole's copy of it."""
+    if (source / "ml-100k.inter").is_file():
+        return _recbole(source)
     genres = [row[0] for row in _rows(source / "u.genre", "|")]
     rows: Rows = {
         "items": [
@@ -43,6 +45,29 @@ def convert_100k(source: Path) -> Conversion:
             for row in _rows(source / "u.user", "|")
         ],
         "events": [_event(*row) for row in _rows(source / "u.data", "\t")],
+    }
+    return Conversion(rows)
+
+
+def _recbole(source: Path) -> Conversion:
+    """RecBole's atomic files: tab-separated, with a header."""
+    films = _rows(source / "ml-100k.item", "\t")[1:]
+    people = _rows(source / "ml-100k.user", "\t")[1:]
+    rows: Rows = {
+        "items": [
+            {
+                "item_id": item,
+                "content_type": "movie",
+                "title": f"{title} ({year})" if year else title,
+                "topics": genres.split(),
+            }
+            for item, title, year, genres in films
+        ],
+        "users": [
+            {"user_id": user, "interests": f"{occupation}, age {age}"}
+            for user, age, _, occupation, _ in people
+        ],
+        "events": [_event(*row) for row in _rows(source / "ml-100k.inter", "\t")[1:]],
     }
     return Conversion(rows)
 

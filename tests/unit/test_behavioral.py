@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from recmesh.models.behavioral import load, train
+from recmesh.models.behavioral import load, train, training
+from recmesh.models.behavioral.sasrec import LENGTH
 from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, User
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
@@ -93,3 +94,31 @@ def test_unknown_items_and_users_have_no_opinion(model: Model) -> None:
 
 def test_everything_seen_leaves_nothing(model: Model) -> None:
     assert model.retrieve(reader(*ITEMS), 5).item_ids == []
+
+
+def events_of(*steps: tuple[int, int]) -> training._Events:
+    """One user's (item, kind) steps, an hour apart."""
+    items, kinds = (np.array(column, np.int64) for column in zip(*steps, strict=True))
+    times = NOW + 3600 * np.arange(len(steps), dtype=np.int64)
+    return training._Events(np.zeros(len(steps), np.int64), items, kinds, times)
+
+
+def test_every_event_of_a_long_history_is_a_target_once() -> None:
+    steps = [(1 + n, EVENT_TYPES["click"]) for n in range(3 * LENGTH + 7)]
+    batch = training._sequences(events_of(*steps), 0, NOW * 2)
+    targets = batch.targets[batch.targets > 0]
+    assert sorted(targets.tolist()) == list(range(2, len(steps) + 1))
+
+
+def test_what_was_read_before_is_no_target() -> None:
+    kind = EVENT_TYPES["click"]
+    batch = training._sequences(events_of((1, kind), (2, kind), (1, kind), (3, kind)), 0, NOW * 2)
+    assert batch.targets[0, :3].tolist() == [2, 0, 3]
+
+
+def test_a_click_and_its_save_are_one_step(model: Model) -> None:
+    click, save = EVENT_TYPES["click"], EVENT_TYPES["save"]
+    twice = User("u", ["i1", "i2", "i2"], [click, click, save], [NOW, NOW + 600, NOW + 660])
+    once = User("u", ["i1", "i2"], [click, save], [NOW, NOW + 660])
+    scores = [model.score(Context(u, "feed", NOW + 1200), ITEMS) for u in (twice, once)]
+    np.testing.assert_array_equal(*scores)

@@ -1,0 +1,110 @@
+"""``recmesh evaluate``: what models, baselines and the blend are worth on later events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from recmesh.models.model import Progress
+from recmesh.models.registry import MODELS
+from recmesh.offline.evaluation.evaluate import Settings, evaluate
+from recmesh.offline.evaluation.report import SEGMENTS, Report
+from recmesh.offline.evaluation.tuned_policy import tuned_policy
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import ConfigurationError, RecMeshError
+from recmesh.storage.home import Home
+
+
+def _print(report: Report, console: Console) -> None:
+    console.print(report.summary())
+    for segment, meaning in SEGMENTS.items():
+        if not report.users[segment]:
+            continue
+        table = Table("", *report.headings(), title=f"{report.users[segment]:,} {meaning}")
+        for system in report.systems:
+            # A terminal is narrow: the other intervals are in the report files.
+            ndcg, *others = report.cells(system, segment)
+            cells = [ndcg, *(cell.partition(" ")[0] for cell in others)]
+            style = "bold" if system.kind == "blend" else "dim" if system.kind == "baseline" else ""
+            table.add_row(system.name, *cells, style=style)
+        console.print(table)
+    for comparison in report.comparisons:
+        console.print(f"[bold]{report.compared(comparison)}[/bold]", highlight=False)
+    console.print(report.blend_summary())
+    for remark in report.shortcomings():
+        console.print(f"• {remark}", highlight=False)
+
+
+def _write(report: Report, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(report.as_json() + "\n" if out.suffix == ".json" else report.as_markdown())
+
+
+def evaluate_command(
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the ingested data. Default: $RECMESH_HOME.")
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Models to judge and blend; all when none.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="Length of the judged page.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,
+    bootstrap_samples: Annotated[int, typer.Option(min=10, help="Resamples of the users.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Report file, .json or .md.")] = None,
+    write_policy: Annotated[
+        Path | None, typer.Option(help="Policy file with the tuned weights for the feed.")
+    ] = None,
+) -> None:
+    """Judges models, baselines and the tuned blend on the last fifth of the events.
+
+    Weights are tuned on the tenth before it. Nothing is published; see docs/evaluation.md.
+
+    Examples:
+
+        recmesh evaluate
+
+        recmesh evaluate --models cf --models network --out report.md
+
+        recmesh evaluate --json --write-policy tuned.toml
+    """
+    place = Home(home.resolve()) if home else Home.from_environment()
+    settings = Settings(
+        k=k,
+        models=tuple(models or MODELS),
+        seed=seed,
+        bootstrap_samples=bootstrap_samples,
+        text_vectors=place.text_vectors,
+    )
+    try:
+        if out is not None and out.suffix not in (".json", ".md"):
+            raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .json or .md")
+        dataset = Dataset.open(place.dataset)
+        with Bars(console=Console(stderr=True), transient=True) as bars:
+
+            def steps(name: str) -> Progress:
+                task = bars.add_task(name, total=None)
+
+                def show(done: float, total: float, message: str) -> None:
+                    label = f"{name}: {message}"
+                    bars.update(task, completed=done, total=total, description=label)
+
+                return show
+
+            outcome = evaluate(dataset, settings, steps)
+        if out is not None:
+            _write(outcome.report, out)
+        if write_policy is not None:
+            write_policy.write_text(tuned_policy(outcome.tuned.blend))
+    except RecMeshError as error:
+        typer.echo(f"recmesh evaluate: {error}", err=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        typer.echo(outcome.report.as_json())
+    else:
+        _print(outcome.report, Console())

@@ -1,0 +1,113 @@
+"""What a model's card says of its quality: figures and calibration of a temporal holdout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recmesh.models.interactions import read_interactions
+from recmesh.models.model import Float32, Progress, TrainedModel, silent
+from recmesh.offline.evaluation.baselines import popularity
+from recmesh.offline.evaluation.bootstrap import UserBootstrap
+from recmesh.offline.evaluation.calibration_fit import calibration_of
+from recmesh.offline.evaluation.fitting import fit, serving_model
+from recmesh.offline.evaluation.item_properties import item_vectors, self_information_bits
+from recmesh.offline.evaluation.period import Period, period
+from recmesh.offline.evaluation.ranking import UserMetrics, coverage, judge, top_items
+from recmesh.offline.evaluation.served_scores import served_scores
+from recmesh.offline.evaluation.temporal_split import EarlierDataset, quantile_moment
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import DataError
+
+LAST = 0.1
+"""Share of the positive events, by time, that is held out."""
+K = 10
+SAMPLES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """A model's figures and calibration."""
+
+    metrics: dict[str, Any]
+    calibration: dict[str, list[float]]
+    """As in :class:`~recmesh.storage.artifacts.ModelCard`; empty when none could be fitted."""
+
+    def on(self, trained: TrainedModel) -> TrainedModel:
+        """``trained`` with this on its card."""
+        card = replace(trained.card, metrics=self.metrics, calibration=self.calibration)
+        return replace(trained, card=card)
+
+
+def held_out(
+    name: str,
+    dataset: Dataset,
+    *,
+    until: datetime | None,
+    seed: int,
+    text_vectors: Path | None = None,
+    progress: Progress = silent,
+) -> Holdout:
+    """Trains before the last tenth of the positive events and judges on that tenth.
+
+    Takes the arguments of :func:`~recmesh.offline.evaluation.fitting.fit`.
+
+    Raises:
+        DataError: the data set is too small, or the model has no opinion on any user.
+    """
+    if until is not None:
+        dataset = EarlierDataset.of(dataset, until)
+    events = read_interactions(dataset)
+    start = quantile_moment(events, LAST)
+    end = datetime.fromtimestamp(int(events.times_unix_s[-1]) + 1, start.tzinfo)
+    judged_on = period(dataset, start, end)
+    trained = fit(
+        name,
+        judged_on.known,
+        until=start,
+        seed=seed,
+        text_vectors=text_vectors,
+        progress=progress,
+    )
+    raw = served_scores(serving_model(trained), judged_on, progress)
+    if not np.isfinite(raw).any():
+        raise DataError("it has no opinion on any user of the holdout")
+    fitted = calibration_of(raw, judged_on)
+    calibration = (
+        {
+            "raw_scores": fitted.raw_scores.tolist(),
+            "probabilities": fitted.probabilities.tolist(),
+        }
+        if fitted is not None
+        else {}
+    )
+    return Holdout(_metrics(raw, judged_on, start, seed), calibration)
+
+
+def _metrics(raw: Float32, of: Period, start: datetime, seed: int) -> dict[str, Any]:
+    """Means over the users that the model has an opinion on."""
+    users = np.isfinite(raw).any(axis=1)
+    information = self_information_bits(of)
+    vectors, _ = item_vectors(of)
+
+    def judged(scores: Float32) -> tuple[float, UserMetrics]:
+        best = top_items(scores, of.seen, K)
+        metrics = judge(best, of.wanted, of.wanted_new, information, vectors)
+        return coverage(best[users], len(of.catalogue)), metrics
+
+    covered, found = judged(raw)
+    _, popular = judged(np.broadcast_to(popularity(of), raw.shape))
+    ndcg = UserBootstrap(int(users.sum()), SAMPLES, seed).mean(found.ndcg[users])
+    return {
+        "holdout_start": start.isoformat(),
+        "users": int(users.sum()),
+        "ndcg_at_10": round(ndcg.value, 4),
+        "ndcg_at_10_interval": [round(ndcg.low, 4), round(ndcg.high, 4)],
+        "popularity_ndcg_at_10": round(float(popular.ndcg[users].mean()), 4),
+        "recall_at_10": round(float(found.recall[users].mean()), 4),
+        "coverage_at_10": round(covered, 4),
+    }

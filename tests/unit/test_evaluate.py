@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from recmesh.cli.main import app
+from recmesh.models.registry import loader
+from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
+from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.home import Home
+from recmesh.storage.ingest import ingest
+from tests.small_world import NOW_UNIX_S, write_table
+
+MODELS = ["--models", "cf", "--models", "network"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Even doctors read the a items, odd ones the b items, at an even pace."""
+    source = tmp_path_factory.mktemp("source")
+    rng = np.random.default_rng(0)
+    names = [f"{taste}{n}" for taste in "ab" for n in range(10)]
+    events = []
+    for user in range(40):
+        order = rng.permutation(10)
+        start = int(rng.integers(0, 600_000))
+        events += [
+            {
+                "event_id": f"{user}-{item}",
+                "user_id": f"u{user:02}",
+                "item_id": f"{'ab'[user % 2]}{item}",
+                "event_type": "click",
+                "time": datetime.fromtimestamp(NOW_UNIX_S + start + 40_000 * n, UTC),
+            }
+            for n, item in enumerate(order)
+        ]
+    ties = [
+        {"source_user_id": f"u{u:02}", "target_user_id": f"u{u + 2:02}", "edge_type": "follow"}
+        for u in range(38)
+    ]
+    write_table(source, "items", [{"item_id": i, "content_type": "c", "title": i} for i in names])
+    write_table(source, "users", [{"user_id": f"u{u:02}"} for u in range(40)])
+    write_table(source, "events", sorted(events, key=lambda event: event["time"]))
+    write_table(source, "edges", ties)
+    home = tmp_path_factory.mktemp("home")
+    ingest(source, home / "dataset")
+    return home
+
+
+def evaluate(home: Path, *arguments: str) -> str:
+    result = CliRunner().invoke(
+        app, ["evaluate", "--home", str(home), "--bootstrap-samples", "50", *arguments]
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_models_that_know_the_taste_beat_what_does_not(home: Path) -> None:
+    report = json.loads(evaluate(home, *MODELS, "--json", "--k", "3"))
+    ndcg = {s["name"]: s["segments"]["known"]["ndcg"] for s in report["systems"]}
+    assert list(ndcg) == [
+        *("random", "popularity", "recent popularity", "item-kNN", "EASE"),
+        *("cf", "network", "blend"),
+    ]
+    assert ndcg["cf"]["value"] > ndcg["random"]["value"] + 0.2
+    assert ndcg["blend"]["value"] > ndcg["popularity"]["value"]
+    assert sum(report["weights"].values()) == pytest.approx(1.0, abs=1e-3)
+    for system in report["systems"]:
+        for metric, found in system["segments"]["all"].items():
+            if found["value"] is not None:
+                assert found["low"] - 1e-9 <= found["value"] <= found["high"] + 1e-9, metric
+    paired = {c["segment"]: c for c in report["comparisons"]}
+    gap = ndcg["blend"]["value"] - ndcg[paired["known"]["baseline"]]["value"]
+    assert paired["known"]["difference"]["value"] == pytest.approx(gap)
+    for remark in report["remarks"]:
+        assert "loses to" in remark
+        assert "history" in remark
+
+
+def test_equal_seeds_give_equal_reports_files_and_policies(home: Path, tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        policy, out = tmp_path / f"{name}.toml", tmp_path / f"{name}.json"
+        evaluate(home, *MODELS, "--out", str(out), "--write-policy", str(policy))
+        texts.append((policy.read_text(), json.loads(out.read_text()) | {"seconds": 0}))
+    assert texts[0] == texts[1]
+    tuned, default = Policy.load(tmp_path / "one.toml"), Policy.load(DEFAULT_POLICY)
+    report = texts[0][1]
+    assert tuned.surfaces["feed"].model_weights == report["weights"]
+    assert tuned.popularity_half_life_days == report["popularity_half_life_days"]
+    assert tuned.surfaces["search"] == default.surfaces["search"]
+    assert tuned.surfaces["feed"].sources == default.surfaces["feed"].sources
+
+
+def test_a_table_for_people_and_a_page_for_documents(home: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.md"
+    shown = evaluate(home, *MODELS, "--out", str(page))
+    assert "Blend minus" in shown
+    assert "| blend |" in page.read_text()
+
+
+def test_a_trained_model_carries_what_a_holdout_showed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECMESH_HOME", str(home))
+    trained = CliRunner().invoke(app, ["train", "cf", "network", "--json"])
+    assert trained.exit_code == 0, trained.output
+    store = ArtifactStore(Home(home).artifacts)
+    for name in ("cf", "network"):
+        artifact = store.load(name)
+        card = artifact.card
+        assert card.trained_until == "", "what serves has learned from everything"
+        assert card.metrics["ndcg_at_10"] > card.metrics["popularity_ndcg_at_10"]
+        low, high = card.metrics["ndcg_at_10_interval"]
+        assert low <= card.metrics["ndcg_at_10"] <= high
+        fitted = loader(name)(artifact).description.calibration
+        assert 2 <= len(fitted["raw_scores"]) == len(fitted["probabilities"]) <= 32
+        assert (np.diff(fitted["raw_scores"]) > 0).all()
+        assert (np.diff(fitted["probabilities"]) >= 0).all()
+    quick = CliRunner().invoke(app, ["train", "cf", "--no-validate", "--json"])
+    assert json.loads(quick.stdout)["cf"]["metrics"] == {}
+    assert store.load("cf").card.calibration == {}
+
+
+def test_mistakes_are_said_before_the_work(home: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    for arguments, said in (
+        (["--home", str(home), "--out", "report.pdf"], "use .json or .md"),
+        (["--home", str(home), "--models", "oracle"], "unknown model"),
+        (["--home", str(tmp_path)], "recmesh ingest"),
+    ):
+        result = runner.invoke(app, ["evaluate", *arguments])
+        assert result.exit_code == 1
+        assert said in result.output
