@@ -20,8 +20,9 @@ class OnnxBackend:
 
     def __init__(self, file: Path, tokenizer: Path, max_tokens: int) -> None:
         options = onnxruntime.SessionOptions()
-        # As torch does, and as Ray sets for a replica's share of the machine.
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        # Ray sets the variable to a replica's share of the machine.
+        threads = os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1
+        options.intra_op_num_threads = int(threads)
         self._session: Any = onnxruntime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"]
         )
