@@ -92,9 +92,9 @@ def _print_page(
 ) -> None:
     asked = f' for "{query}"' if query else ""
     title = f"{surface}{asked} · {sample.user_id} ({sample.profile})"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for column in ("", "item", "", "score", "why"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    table = Table(
+        "", "item", "", "score", "why", title=title, title_justify="left", box=SIMPLE_HEAD
+    )
     for slot in page.recommendations:
         name = titles.get(slot.item_id, "")
         table.add_row(str(slot.rank), slot.item_id, name, f"{slot.score:.3f}", slot.reason)

@@ -92,6 +92,8 @@ class MilvusProcess:
                     ]
                 ),
                 cwd=self._file.parent,
+                # Ctrl-C in a terminal reaches the whole group: who started it ends it.
+                process_group=0,
                 stdout=log,
                 stderr=log,
             )

