@@ -150,6 +150,7 @@ class HandleOrchestrator:
 
 def _options(table: ModelTable | OrchestratorTable) -> dict[str, Any]:
     return deployment_options(
+        (),
         min_replicas=1,
         max_replicas=1,
         num_cpus=table.num_cpus,

@@ -81,9 +81,11 @@ def model_application(name: str, table: ModelTable, home: Home, host: str = "") 
     store = ArtifactStore(home.artifacts)
     version = table.version or store.live_version(name)
     store.check_exists(name, version)
+    arguments = (name, str(home.artifacts.resolve()), version, host)
     deployment = serve.deployment(ModelReplica).options(
         name=name,
         **deployment_options(
+            arguments,
             min_replicas=table.min_replicas,
             max_replicas=table.max_replicas,
             num_cpus=table.num_cpus,
@@ -91,7 +93,7 @@ def model_application(name: str, table: ModelTable, home: Home, host: str = "") 
         ),
     )
     return serve.RunTarget(
-        deployment.bind(name, str(home.artifacts.resolve()), version, host),
+        deployment.bind(*arguments),
         name=PREFIX + name,
         route_prefix=None,
     )

@@ -13,9 +13,16 @@ from recmesh.deployments.announcer import Announcer
 from recmesh.deployments.discovery import follow, from_address_book
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.mesh_config import MeshConfig
-from recmesh.deployments.orchestrator_server import OrchestratorServer, colocated_models
+from recmesh.deployments.orchestrator_server import (
+    OrchestratorServer,
+    colocated_models,
+    live_embedding,
+)
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
 from recmesh.orchestrator.model_client import ModelClient
+from recmesh.orchestrator.policy import Policy
+from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 
 NAME = "orchestrator"
@@ -90,13 +97,29 @@ class OrchestratorReplica:
 def orchestrator_application(
     config: MeshConfig, home: Home, index_uri: str, host: str = ""
 ) -> serve.RunTarget:
-    """What Serve is to run for the orchestrator, listening on ``host``."""
+    """What Serve is to run for the orchestrator, listening on ``host``.
+
+    Raises:
+        NotFoundError: nothing was ingested.
+        ConfigurationError: the policy cannot work.
+    """
     table = config.orchestrator
     colocated = [n for n, m in config.models.items() if m.placement == "orchestrator"]
     external = {n: list(m.addresses) for n, m in config.models.items() if m.addresses}
+    policy = str(table.policy_file)
+    arguments = (str(home.root.resolve()), policy, index_uri, colocated, external, host)
+    store = ArtifactStore(home.artifacts)
+    # Replicas read these when they start: new ones are taken over by deploying again.
+    read_at_start = (
+        Policy.load(table.policy_file).version,
+        Dataset.open(home.dataset).version,
+        live_embedding(home),
+        [store.live_version(name) for name in colocated if store.has_live(name)],
+    )
     deployment = serve.deployment(OrchestratorReplica).options(
         name=NAME,
         **deployment_options(
+            (*arguments, *read_at_start),
             min_replicas=table.min_replicas,
             max_replicas=table.max_replicas,
             num_cpus=table.num_cpus,
@@ -104,9 +127,7 @@ def orchestrator_application(
         ),
     )
     return serve.RunTarget(
-        deployment.bind(
-            str(home.root.resolve()), str(table.policy_file), index_uri, colocated, external, host
-        ),
+        deployment.bind(*arguments),
         name=NAME,
         route_prefix=None,
     )

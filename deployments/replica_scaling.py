@@ -6,7 +6,11 @@ the policy here turns that into a number of replicas; Serve applies the bounds a
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
@@ -33,11 +37,34 @@ def replicas_for_load(context: AutoscalingContext) -> tuple[int, dict[str, Any]]
     return math.ceil(sum(reported.values()) / target), {}
 
 
+@cache
+def _code() -> bytes:
+    """Digest of the code that replicas run, edits included."""
+    digest = hashlib.sha256()
+    for package in ("deployments", "models", "orchestrator", "storage", "v1"):
+        for file in sorted((Path(__file__).parent.parent / package).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.digest()
+
+
 def deployment_options(
-    *, min_replicas: int, max_replicas: int, num_cpus: float, target_inflight: float
+    arguments: Sequence[Any],
+    *,
+    min_replicas: int,
+    max_replicas: int,
+    num_cpus: float,
+    target_inflight: float,
 ) -> dict[str, Any]:
-    """Options of a Serve deployment for an application of ours."""
+    """Options of a Serve deployment for an application of ours.
+
+    ``arguments`` are those of the replica's constructor. While they and the code are the same,
+    deploying again leaves the replicas as they are, or only changes how many there are.
+    """
+    running = hashlib.sha256(_code() + repr(list(arguments)).encode())
     return {
+        # Without a version of our own, Serve replaces every replica whenever it is told anything.
+        "version": running.hexdigest()[:16],
+        "_internal": True,
         "autoscaling_config": AutoscalingConfig(
             min_replicas=min_replicas,
             max_replicas=max_replicas,

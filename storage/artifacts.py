@@ -117,6 +117,10 @@ class ArtifactStore:
         if not (self._root / model / version / "card.json").is_file():
             raise NotFoundError(f"model {model} has no version {version}")
 
+    def has_live(self, model: str) -> bool:
+        """Whether the model was ever trained."""
+        return (self._root / model / "live.json").is_file()
+
     def live_version(self, model: str) -> str:
         """Version that is live.
 
@@ -124,7 +128,7 @@ class ArtifactStore:
             NotFoundError: the model was never trained.
         """
         record = self._root / model / "live.json"
-        if not record.is_file():
+        if not self.has_live(model):
             raise NotFoundError(
                 f"model {model} has no artifact in {self._root}; run: recmesh train {model}"
             )

@@ -81,7 +81,7 @@ def application(cluster: None) -> Iterator[list[str]]:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     deployment = serve.deployment(LengthReplica).options(
         name="length",
-        **deployment_options(min_replicas=1, max_replicas=1, num_cpus=0.1, target_inflight=1),
+        **deployment_options((), min_replicas=1, max_replicas=1, num_cpus=0.1, target_inflight=1),
     )
     target = serve.RunTarget(
         deployment.bind("length", "", "", "127.0.0.1"), name="model-length", route_prefix=None
