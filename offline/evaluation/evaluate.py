@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recmesh.models.model import Float32, Int64, Progress, silent
+from recmesh.models.nlp.training import item_texts
 from recmesh.models.registry import MODELS, trainer
 from recmesh.offline.evaluation import baselines
 from recmesh.offline.evaluation.blend_tuning import TunedBlend, tune_blend
@@ -186,8 +187,17 @@ def _opinions(
         if np.isfinite(scores).any():
             opinions[name] = scores
         else:
-            absent[name] = "it has no opinion on any user, because the data set gives it nothing"
+            absent[name] = _silence(name, of.known)
     return opinions
+
+
+def _silence(model: str, dataset: Dataset) -> str:
+    """Why a model has no opinion on any user."""
+    if model == "network" and not len(dataset.edges):
+        return "the data set has no edges"
+    if model == "nlp" and not any(item_texts(dataset)):
+        return "the data set's items have no text"
+    return "it has no opinion on any user"
 
 
 def _best_half_life(validation: Period, k: int) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.home import Home
 from recmesh.storage.ingest import ingest
-from tests.small_world import NOW_UNIX_S, write_table
+from tests.small_world import NOW_UNIX_S, dataset, write_table
 
 MODELS = ["--models", "cf", "--models", "network"]
 
@@ -125,6 +126,31 @@ def test_a_trained_model_carries_what_a_holdout_showed(
     quick = CliRunner().invoke(app, ["train", "cf", "--no-validate", "--json"])
     assert json.loads(quick.stdout)["cf"]["metrics"] == {}
     assert store.load("cf").card.calibration == {}
+
+
+def test_too_little_data_is_trained_on_without_a_holdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Home(tmp_path)
+    made.dataset.mkdir()
+    files = {name: file.name for name, file in dataset(made.dataset).files.items()}
+    (made.dataset / "dataset.json").write_text(json.dumps({"version": "s", "files": files}))
+    monkeypatch.setenv("RECMESH_HOME", str(tmp_path))
+    trained = CliRunner().invoke(app, ["train", "network"])
+    assert trained.exit_code == 0, trained.output
+    assert "goes without figures" in trained.output
+    assert ArtifactStore(made.artifacts).load("network").card.calibration == {}
+
+
+def test_a_model_that_the_data_give_nothing_is_absent(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "dataset", tmp_path / "dataset")
+    manifest = tmp_path / "dataset" / "dataset.json"
+    described = json.loads(manifest.read_text())
+    del described["files"]["edges"]
+    manifest.write_text(json.dumps(described))
+    report = json.loads(evaluate(tmp_path, *MODELS, "--json"))
+    assert report["absent"] == {"network": "the data set has no edges"}
+    assert set(report["weights"]) == {"cf", "popular"}
 
 
 def test_mistakes_are_said_before_the_work(home: Path, tmp_path: Path) -> None:
