@@ -11,8 +11,12 @@ from typer.testing import CliRunner
 
 from recmesh.cli.main import app
 from recmesh.models.registry import loader
+from recmesh.offline.evaluation.evaluate import Settings
+from recmesh.offline.evaluation.evaluate import evaluate as evaluate_dataset
+from recmesh.offline.evaluation.temporal_split import TemporalSplit
 from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 from recmesh.storage.ingest import ingest
 from tests.small_world import NOW_UNIX_S, dataset, write_table
@@ -20,10 +24,13 @@ from tests.small_world import NOW_UNIX_S, dataset, write_table
 MODELS = ["--models", "cf", "--models", "network"]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Even doctors read the a items, odd ones the b items, at an even pace."""
-    source = tmp_path_factory.mktemp("source")
+def make_home(folder: Path, swap_tastes_from: datetime | None = None) -> Path:
+    """Even doctors read the a items, odd ones the b items, at an even pace.
+
+    From ``swap_tastes_from`` on it is the other way round.
+    """
+    source, home = folder / "source", folder / "home"
+    source.mkdir()
     rng = np.random.default_rng(0)
     names = [f"{taste}{n}" for taste in "ab" for n in range(10)]
     events = []
@@ -40,6 +47,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
             for n, item in enumerate(order)
         ]
+    for event in events:
+        if swap_tastes_from is not None and event["time"] >= swap_tastes_from:
+            event["item_id"] = event["item_id"].translate(str.maketrans("ab", "ba"))
     ties = [
         {"source_user_id": f"u{u:02}", "target_user_id": f"u{u + 2:02}", "edge_type": "follow"}
         for u in range(38)
@@ -48,9 +58,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(source, "users", [{"user_id": f"u{u:02}"} for u in range(40)])
     write_table(source, "events", sorted(events, key=lambda event: event["time"]))
     write_table(source, "edges", ties)
-    home = tmp_path_factory.mktemp("home")
     ingest(source, home / "dataset")
     return home
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_home(tmp_path_factory.mktemp("tastes"))
 
 
 def evaluate(home: Path, *arguments: str) -> str:
@@ -96,6 +110,25 @@ def test_equal_seeds_give_equal_reports_files_and_policies(home: Path, tmp_path:
     assert tuned.popularity_half_life_days == report["popularity_half_life_days"]
     assert tuned.surfaces["search"] == default.surfaces["search"]
     assert tuned.surfaces["feed"].sources == default.surfaces["feed"].sources
+
+
+def test_nothing_of_the_test_period_bears_on_what_is_tuned(home: Path, tmp_path: Path) -> None:
+    settings = Settings(models=("cf", "network"), bootstrap_samples=10)
+    data = Dataset.open(home / "dataset")
+    swapped = make_home(tmp_path, swap_tastes_from=TemporalSplit.of(data).test_start)
+    one = evaluate_dataset(data, settings)
+    other = evaluate_dataset(Dataset.open(swapped / "dataset"), settings)
+    assert one.tuned.blend.weights == other.tuned.blend.weights
+    assert one.tuned.validation_ndcg == other.tuned.validation_ndcg
+    for name, calibration in one.tuned.blend.calibrations.items():
+        np.testing.assert_array_equal(
+            calibration.probabilities, other.tuned.blend.calibrations[name].probabilities
+        )
+    figures = [
+        {s.name: s.segments["known"]["ndcg"].value for s in outcome.report.systems}
+        for outcome in (one, other)
+    ]
+    assert figures[0]["cf"] > figures[1]["cf"] + 0.2, "the test itself is another"
 
 
 def test_a_table_for_people_and_a_page_for_documents(home: Path, tmp_path: Path) -> None:
