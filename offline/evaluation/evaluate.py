@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recmesh.models.model import Float32, Int64, Progress, silent
+from recmesh.models.nlp.training import item_texts
 from recmesh.models.registry import MODELS, trainer
 from recmesh.offline.evaluation import baselines
 from recmesh.offline.evaluation.blend_tuning import TunedBlend, tune_blend
@@ -120,7 +121,7 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
     step = steps("bootstrap")
     figures: dict[str, dict[str, dict[str, Interval]]] = {s.name: {} for s in systems}
     comparisons: list[Comparison] = []
-    remarks: list[str] = []
+    remarks: dict[str, str] = {}
     for number, (segment, users) in enumerate(segments.items()):
         step(number, len(segments), "groups of users resampled")
         if not users.any():
@@ -132,7 +133,7 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
             )
         comparison, lost = _compared(systems, users, segment, bootstrap, circumstances, settings.k)
         comparisons.append(comparison)
-        remarks += lost if segment == "known" else []
+        remarks = lost | remarks  # what was said of the users with a history is enough
     step(len(segments), len(segments), "groups of users resampled")
     report = Report(
         dataset_version=dataset.version,
@@ -153,7 +154,7 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
         trials=tuned.trials,
         absent=absent,
         circumstances=circumstances,
-        remarks=remarks,
+        remarks=list(remarks.values()),
         seconds=time.monotonic() - started,
     )
     return Outcome(report, tuned)
@@ -186,8 +187,17 @@ def _opinions(
         if np.isfinite(scores).any():
             opinions[name] = scores
         else:
-            absent[name] = "it has no opinion on any user, because the data set gives it nothing"
+            absent[name] = _silence(name, of.known)
     return opinions
+
+
+def _silence(model: str, dataset: Dataset) -> str:
+    """Why a model has no opinion on any user."""
+    if model == "network" and not len(dataset.edges):
+        return "the data set has no edges"
+    if model == "nlp" and not any(item_texts(dataset)):
+        return "the data set's items have no text"
+    return "it has no opinion on any user"
 
 
 def _best_half_life(validation: Period, k: int) -> float:
@@ -235,16 +245,16 @@ def _compared(
     bootstrap: UserBootstrap,
     circumstances: Circumstances,
     k: int,
-) -> tuple[Comparison, list[str]]:
-    """The blend against the segment's best baseline, and remarks on models that lose to it."""
+) -> tuple[Comparison, dict[str, str]]:
+    """The blend against the segment's best baseline, and a remark on each model that loses."""
     ndcg = {system.name: system.metrics.ndcg[users] for system in systems}
     rivals = [system.name for system in systems if system.kind == "baseline"]
     rival = max(rivals, key=lambda name: float(ndcg[name].mean()))
-    remarks = []
+    remarks: dict[str, str] = {}
     for name in (system.name for system in systems if system.kind != "baseline"):
         difference = bootstrap.difference(ndcg[name], ndcg[rival])
         if difference.value < 0:
-            remarks.append(
+            remarks[name] = (
                 f"{name} loses to {rival} on {SEGMENTS[segment]}: nDCG@{k} "
                 f"{ndcg[name].mean():.3f} against {ndcg[rival].mean():.3f}, difference "
                 f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]. "

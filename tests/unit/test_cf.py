@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from recmesh.models.cf import ease, load, train
+from recmesh.models.cf import ease, load, train, training
+from recmesh.models.interactions import Interactions
 from recmesh.models.model import Context, Model, TrainOptions, User
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
@@ -91,3 +93,32 @@ def test_ease_is_the_closed_form_of_its_constrained_problem() -> None:
 def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="positive events"):
         train(two_tastes(tmp_path), TrainOptions(until=datetime(2000, 1, 1, tzinfo=UTC)))
+
+
+def test_a_large_catalogue_is_left_to_als() -> None:
+    settings = training.DEFAULTS | {"largest_ease": 5}
+    tried: list[str] = []
+
+    def quality(candidate: dict[str, Any]) -> float:
+        tried.append(candidate["algorithm"])
+        return -candidate["regularisation"] - candidate["half_life_days"]
+
+    best, measured, number = training._choose(settings, 6, quality)
+    assert set(tried) == {"als"}
+    assert number == len(tried)
+    assert (best["regularisation"], best["half_life_days"]) == (0.05, 0.0)
+    assert measured == -0.05
+    training._choose(settings, 5, quality)
+    assert "ease" in tried
+    given = {"half_life_days": 9.0, "regularisation": 7.0, "algorithm": "ease"}
+    assert training._choose(settings | given, 6, quality)[0].items() >= given.items()
+
+
+def test_settings_are_judged_on_what_a_request_carries() -> None:
+    users = np.array([0] * 200 + [1] * 3 + [0], np.int64)
+    n = len(users)
+    zeros = np.zeros(n, np.int64)
+    events = Interactions(["a", "b"], ["i"], users, zeros, zeros + 2, np.arange(n))
+    carried = training._as_served(events)
+    assert carried[users == 0].tolist() == [False] * 73 + [True] * 128
+    assert carried[users == 1].all()

@@ -54,6 +54,19 @@ def test_movielens_100k(tmp_path: Path) -> None:
     assert dataset.events["rating"].to_pylist() == [4.0]
 
 
+def test_movielens_100k_in_recboles_layout(tmp_path: Path) -> None:
+    (tmp_path / "ml-100k.item").write_text(
+        "item_id\ttitle\tyear\tclass\n1\tHeat\t1995\tCrime Drama\n"
+    )
+    (tmp_path / "ml-100k.user").write_text("user_id\tage\tsex\tjob\tzip\n7\t30\tF\tdoctor\t1\n")
+    (tmp_path / "ml-100k.inter").write_text("user_id\titem_id\trating\ttime\n7\t1\t4\t881250949\n")
+    dataset = _ingested("movielens-100k", tmp_path, tmp_path)
+    assert dataset.items["title"].to_pylist() == ["Heat (1995)"]
+    assert dataset.items["topics"].to_pylist() == [["Crime", "Drama"]]
+    assert dataset.users["interests"].to_pylist() == ["doctor, age 30"]
+    assert dataset.events["rating"].to_pylist() == [4.0]
+
+
 def test_movielens_latest_small(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text('movieId,title,genres\n1,"A, b",Action|Drama\n')
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n7,1,4.5,881250949\n")
