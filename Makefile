@@ -25,8 +25,9 @@ STATE := $(or $(RECMESH_HOME),.recmesh)
 run: $(INSTALLED) ## Make the sample world, train, index, and serve until Ctrl-C; reuses what exists
 	@test -f $(STATE)/dataset/dataset.json || \
 		{ $(BIN)/recmesh world generate --out $(STATE)/world && $(BIN)/recmesh ingest $(STATE)/world; }
-	@for model in cf network nlp behavioral; do \
-		test -f $(STATE)/artifacts/$$model/live.json || $(BIN)/recmesh train $$model || exit 1; done
+	@missing=$$(for model in cf behavioral nlp network; do \
+		test -f $(STATE)/artifacts/$$model/live.json || echo $$model; done); \
+		test -z "$$missing" || $(BIN)/recmesh train $$missing
 	@$(BIN)/recmesh index
 	@exec $(BIN)/recmesh up --show-slates
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from recmesh.models.model import Progress as Show
-from recmesh.models.model import TrainedModel
-from recmesh.models.registry import MODELS, trainer
+from recmesh.models.registry import MODELS, check_known
 from recmesh.offline.evaluation.fitting import fit
 from recmesh.offline.evaluation.holdout import Holdout, held_out
 from recmesh.storage.artifacts import ArtifactStore
@@ -20,44 +26,131 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError, RecMeshError
 from recmesh.storage.home import Home
 
+POLL_S = 0.1
 
-def _trained(
-    name: str,
-    dataset: Dataset,
-    until: datetime | None,
-    seed: int,
-    home: Home,
-    validate: bool,
-    show: Show,
-    console: Console,
-) -> TrainedModel:
-    """The model fitted to everything before ``until``; its card tells what a holdout showed."""
 
-    def stage(name_of_stage: str) -> Show:
-        return lambda done, total, message: show(done, total, f"{name_of_stage}, {message}")
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One model to train."""
+
+    name: str
+    until: datetime | None
+    seed: int
+    validate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What became of a job."""
+
+    name: str
+    version: str
+    metrics: dict[str, Any]
+    warning: str
+
+
+def _train(job: _Job, show: Show) -> _Published:
+    """Fits the model to everything before ``until`` and makes it live.
+
+    The card tells what a holdout showed; what was chosen there is not chosen again.
+    """
+    home = Home.from_environment()
+    dataset = Dataset.open(home.dataset)
+
+    def stage(name: str) -> Show:
+        return lambda done, total, message: show(done, total, f"{job.name}: {name}, {message}")
 
     holdout: Holdout | None = None
-    if validate:
+    warning = ""
+    if job.validate:
         try:
             holdout = held_out(
-                name,
+                job.name,
                 dataset,
-                until=until,
-                seed=seed,
+                until=job.until,
+                seed=job.seed,
                 text_vectors=home.text_vectors,
                 progress=stage("holdout"),
             )
         except DataError as error:
-            console.print(f"[yellow]{name} goes without figures and calibration:[/yellow] {error}")
+            warning = f"{job.name} goes without figures and calibration: {error}"
     trained = fit(
-        name,
+        job.name,
         dataset,
-        until=until,
-        seed=seed,
+        until=job.until,
+        seed=job.seed,
         text_vectors=home.text_vectors,
+        choices=holdout.choices if holdout else None,
         progress=stage("everything"),
     )
-    return holdout.on(trained) if holdout else trained
+    if holdout:
+        trained = holdout.on(trained)
+    store = ArtifactStore(home.artifacts)
+    version = store.publish(trained.card, trained.tensors, trained.strings)
+    return _Published(job.name, version, trained.card.metrics, warning)
+
+
+def _worker(job: _Job, told: queue.Queue[tuple[str, float, float, str]]) -> _Published:
+    return _train(job, lambda done, total, message: told.put((job.name, done, total, message)))
+
+
+def _end_silently() -> None:
+    """Ctrl-C reaches workers too: they end at once and without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _train_all(jobs: Sequence[_Job], console: Console) -> list[_Published]:
+    """Trains several models at once, a process each, as many as there are cores."""
+    workers = min(len(jobs), os.cpu_count() or 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        # Ctrl-C ends workers at once and without a word.
+        ProcessPoolExecutor(
+            workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)
+        ) as pool,
+        Progress(console=console, transient=True) as bars,
+    ):
+        told: queue.Queue[tuple[str, float, float, str]] = manager.Queue()
+        tasks = {job.name: bars.add_task(f"{job.name}: waiting", total=None) for job in jobs}
+        futures: dict[Future[_Published], str] = {
+            pool.submit(_worker, job, told): job.name for job in jobs
+        }
+        published: list[_Published] = []
+        failures: list[BaseException] = []
+        while futures:
+            try:
+                name, done, total, message = told.get(timeout=POLL_S)
+                bars.update(tasks[name], completed=done, total=total, description=message)
+            except queue.Empty:
+                pass
+            for future in [future for future in futures if future.done()]:
+                bars.remove_task(tasks[futures.pop(future)])
+                failure = future.exception()
+                if failure is not None:
+                    failures.append(failure)
+                    continue
+                published.append(future.result())
+                _print(bars.console, published[-1])
+    if failures:
+        # The others were published; one that failed does not cost them.
+        raise failures[0]
+    return published
+
+
+def _print(console: Console, done: _Published) -> None:
+    if done.warning:
+        console.print(f"[yellow]{done.warning}[/yellow]")
+    figures = ""
+    if done.metrics:
+        low, high = done.metrics["ndcg_at_10_interval"]
+        figures = (
+            f"nDCG@10 {done.metrics['ndcg_at_10']:.3f} [{low:.3f}, {high:.3f}] "
+            f"(popularity {done.metrics['popularity_ndcg_at_10']:.3f}) on later events of "
+            f"{done.metrics['users']} users"
+        )
+    console.print(f"{done.name} {done.version}  {figures}", highlight=False)
 
 
 def train_command(
@@ -71,43 +164,35 @@ def train_command(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Trains models and makes them live.
+    """Trains models, several at once, and makes each live when it is done.
 
-    Each is first trained without the last tenth of the events, to measure it and to fit its
-    calibration on them; then on everything. --no-validate skips the first.
+    Each is first trained without the last tenth of the events, to measure it, to choose its
+    settings and to fit its calibration; then on everything. --no-validate skips the first.
 
     Examples:
-      recmesh train
-      recmesh train behavioral --no-validate
-      recmesh train cf network --until 2026-01-01 --seed 7
+
+        recmesh train
+
+        recmesh train behavioral --no-validate
+
+        recmesh train cf network --until 2026-01-01 --seed 7
     """
-    home = Home.from_environment()
     console = Console(stderr=as_json)
     moment = None
     if until is not None:
         moment = until.replace(tzinfo=UTC) if until.tzinfo is None else until.astimezone(UTC)
-    published: dict[str, object] = {}
     try:
-        dataset, store = Dataset.open(home.dataset), ArtifactStore(home.artifacts)
-        chosen = models or list(MODELS)
+        Dataset.open(Home.from_environment().dataset)
+        chosen = list(dict.fromkeys(models or MODELS))
         for name in chosen:
-            trainer(name)  # says now that a name is unknown, not after an hour's work
-        with Progress(console=console, transient=True) as bars:
-            for name in chosen:
-                task: TaskID = bars.add_task(name, total=None)
-
-                def show(
-                    done: float, total: float, message: str, task: TaskID = task, name: str = name
-                ) -> None:
-                    label = f"{name}: {message}"
-                    bars.update(task, completed=done, total=total, description=label)
-
-                trained = _trained(name, dataset, moment, seed, home, validate, show, console)
-                version = store.publish(trained.card, trained.tensors, trained.strings)
-                published[name] = {"version": version, "metrics": trained.card.metrics}
-                bars.console.print(f"{name} {version} {trained.card.metrics or ''}")
+            check_known(name)  # now, not after an hour's work
+        jobs = [_Job(name, moment, seed, validate) for name in chosen]
+        published = _train_all(jobs, console)
     except RecMeshError as error:
-        Console(stderr=True).print(f"[red]{error}[/red]")
+        Console(stderr=True).print(f"[red]error:[/red] {error}")
         raise typer.Exit(1) from error
     if as_json:
-        typer.echo(json.dumps(published, indent=2))
+        by_name = {
+            done.name: {"version": done.version, "metrics": done.metrics} for done in published
+        }
+        typer.echo(json.dumps(by_name, indent=2))

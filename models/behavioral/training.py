@@ -143,7 +143,8 @@ def _quality(net: SASRec, held: _Batch) -> tuple[float, float]:
 def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     """Learns what follows what. ``parameters`` override :data:`DEFAULTS` by name.
 
-    The best epoch on the held-out last tenth of the time is kept.
+    The best epoch on the held-out last tenth of the time is kept. With ``best_epoch`` known from
+    an earlier training, all events are learned that often and nothing is held out.
 
     Raises:
         DataError: no user has two positive events.
@@ -158,7 +159,8 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     item_ids = [item_ids[item - 1] for item in wanted]
     events = replace(events, items=np.searchsorted(wanted, events.items).astype(np.int64) + 1)
     start, end = int(events.times.min()), int(events.times.max()) + 1
-    split = int(np.quantile(events.times, 1 - HELD_OUT))
+    known_epochs = options.parameters.get("best_epoch")
+    split = end if known_epochs else int(np.quantile(events.times, 1 - HELD_OUT))
     batch, held = _sequences(events, start, split), _sequences(events, split, end)
     if not len(batch.items):
         raise DataError("behavioral needs users with two positive events; there are none")
@@ -174,7 +176,7 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
         )
         optimizer = torch.optim.Adam(net.parameters(), lr=float(settings["learning_rate"]))
         best, best_quality, best_epoch = _weights(net), _quality(net, held), 0
-        epochs = int(settings["epochs"])
+        epochs = int(known_epochs or settings["epochs"])
 
         def learn(batch: _Batch) -> None:
             net.train()

@@ -34,6 +34,9 @@ MOST_TRIED = (
 )
 
 
+CHOSEN = ("algorithm", "regularisation", "half_life_days")
+
+
 def _choose(
     settings: dict[str, Any], n_items: int, quality: Callable[[dict[str, Any]], float]
 ) -> tuple[dict[str, Any], float, int]:
@@ -49,6 +52,9 @@ def _choose(
         del algorithms["ease"]
     fixed_decay = settings.get("half_life_days")
     tried: list[tuple[float, dict[str, Any]]] = []
+
+    if all(name in settings for name in CHOSEN):
+        return settings, 0.0, 0
 
     def attempt(algorithm: str, regularisation: float, half_life_days: float) -> float:
         candidate = settings | {

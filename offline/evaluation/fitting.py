@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def fit(
     until: datetime | None,
     seed: int,
     text_vectors: Path | None = None,
+    choices: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> TrainedModel:
     """Trains a registered model.
@@ -28,10 +30,11 @@ def fit(
         dataset: to learn from.
         until: no event at or after this moment is used; None: all are.
         seed: of all randomness.
+        choices: parameters of an earlier training's card, which are kept instead of chosen anew.
         text_vectors: folder where vectors of unchanged texts are kept between trainings.
         progress: told how far it is.
     """
-    parameters: dict[str, Any] = {}
+    parameters = dict(choices or {})
     if name == "nlp" and text_vectors is not None:
         parameters["cache"] = str(text_vectors)
     options = TrainOptions(until=until, seed=seed, progress=progress, parameters=parameters)

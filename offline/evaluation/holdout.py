@@ -36,10 +36,17 @@ class Holdout:
     metrics: dict[str, Any]
     calibration: dict[str, list[float]]
     """As in :class:`~recmesh.storage.artifacts.ModelCard`; empty when none could be fitted."""
+    choices: dict[str, Any]
+    """Parameters that training before the holdout chose, with the figures that it chose by."""
 
     def on(self, trained: TrainedModel) -> TrainedModel:
-        """``trained`` with this on its card."""
-        card = replace(trained.card, metrics=self.metrics, calibration=self.calibration)
+        """``trained``, with these choices, and with this on its card."""
+        card = replace(
+            trained.card,
+            metrics=self.metrics,
+            calibration=self.calibration,
+            parameters=trained.card.parameters | self.choices,
+        )
         return replace(trained, card=card)
 
 
@@ -85,7 +92,8 @@ def held_out(
         if fitted is not None
         else {}
     )
-    return Holdout(_metrics(raw, judged_on, start, seed), calibration)
+    metrics = _metrics(raw, judged_on, start, seed)
+    return Holdout(metrics, calibration, trained.card.parameters)
 
 
 def _metrics(raw: Float32, of: Period, start: datetime, seed: int) -> dict[str, Any]:
