@@ -56,10 +56,11 @@ def _texts(topic: Ints, kind: pa.Array, rng: np.random.Generator) -> tuple[pa.Ar
     condition, other = (named(conditions, 2 * topic + p) for p in (pick[0], 1 - pick[0]))
     drug, rival = (named(drugs, 2 * topic + p) for p in (pick[1], 1 - pick[1]))
     procedure = named(procedures, 2 * topic + pick[2])
+    a_kind = joined(pc.if_else(pc.starts_with(kind, "a"), "an ", "a "), kind)
     title = pc.if_else(
         pa.array(pick[3] == 0),
         joined(pc.utf8_capitalize(drug), " in ", name, " with ", condition),
-        joined(pc.utf8_capitalize(procedure), " for ", name, ": a ", kind, " on ", condition),
+        joined(pc.utf8_capitalize(procedure), " for ", name, ": ", a_kind, " on ", condition),
     )
     opening = pc.if_else(
         pa.array(pick[4] == 0),
