@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,9 +113,31 @@ async def _cluster(config: MeshConfig, home: Home) -> AsyncIterator[str]:
         yield address
     finally:
         if not own:
-            for state in await asyncio.to_thread(applications.states):
-                await asyncio.to_thread(applications.remove, state.name)
+            # A cluster that is gone has nothing left to remove.
+            with contextlib.suppress(UnavailableError):
+                for state in await asyncio.to_thread(applications.states):
+                    await asyncio.to_thread(applications.remove, state.name)
         await asyncio.to_thread(leave_cluster)
+
+
+async def _deployed(wanted: Sequence[serve.RunTarget], watch: Watch) -> list[ApplicationState]:
+    """Deploys in a thread. Cancelled, waits until that thread has left the cluster alone."""
+    cancelled = threading.Event()
+
+    def watching(now: list[ApplicationState]) -> None:
+        if cancelled.is_set():
+            raise UnavailableError("stopped while deploying")
+        watch("deploying", now)
+
+    work = asyncio.create_task(
+        asyncio.to_thread(applications.deploy, wanted, DEPLOY_TIMEOUT_S, watching)
+    )
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.gather(work, return_exceptions=True)
+        raise
 
 
 async def _answers(address: str) -> None:
@@ -146,11 +169,14 @@ async def hosted_mesh(
     edge = EdgeSupervisor(EdgeConfig(address=config.edge.address))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_mesh(home))
+        # First, because a port that is taken shows at once.
+        await stack.enter_async_context(edge)
         watch("starting the vector index", [])
         index_uri = await stack.enter_async_context(_milvus(config, home))
         watch("starting Ray", [])
         ray_address = await stack.enter_async_context(_cluster(config, home))
-        await stack.enter_async_context(edge)
+        # It ends before what it leads to does; ending it twice is nothing.
+        stack.push_async_callback(edge.stop)
         following = asyncio.create_task(
             follow(
                 from_address_book,
@@ -160,12 +186,7 @@ async def hosted_mesh(
             name="follow-orchestrators",
         )
         stack.callback(following.cancel)
-        states = await asyncio.to_thread(
-            applications.deploy,
-            targets(config, home, index_uri),
-            DEPLOY_TIMEOUT_S,
-            lambda now: watch("deploying", now),
-        )
+        states = await _deployed(targets(config, home, index_uri), watch)
         orchestrator = next(state for state in states if state.name == NAME)
         if orchestrator.state != applications.RUNNING:
             raise UnavailableError(f"the orchestrator does not run: {orchestrator.message}")
@@ -173,6 +194,9 @@ async def hosted_mesh(
         edge.set_addresses([replica.address for replica in orchestrator.replicas])
         await edge.wait_ready(EDGE_TIMEOUT_S)
         await _answers(edge.address)
-        record = MeshRecord(os.getpid(), edge.address, ray_address, index_uri, str(config_file))
+        failed = tuple(state.name for state in states if state.state != applications.RUNNING)
+        record = MeshRecord(
+            os.getpid(), edge.address, ray_address, index_uri, str(config_file), failed
+        )
         stack.enter_context(recorded(home, record))
         yield HostedMesh(record, states)

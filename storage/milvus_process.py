@@ -92,6 +92,8 @@ class MilvusProcess:
                     ]
                 ),
                 cwd=self._file.parent,
+                # Ctrl-C is for the starter, which stops the server when it no longer needs it.
+                process_group=0,
                 stdout=log,
                 stderr=log,
             )
