@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -81,8 +81,8 @@ class GrpcModelClient:
     """Adapter of :class:`~recmesh.orchestrator.model_client.ModelClient`.
 
     Each call goes to the address with the fewest calls in flight. An address that cannot
-    be reached is left alone for half a second, and the call is tried once more elsewhere
-    while its time lasts.
+    be reached, or did not answer in time, is left alone for half a second. A call that did
+    not reach its address is tried once more elsewhere while its time lasts.
     """
 
     def __init__(self, name: str, addresses: Sequence[str], *, pinned: bool = False) -> None:
@@ -102,15 +102,20 @@ class GrpcModelClient:
         """Takes the replicas that discovery knows of; an empty list changes nothing."""
         if not addresses:
             return
-        for address in set(self._replicas) - set(addresses):
-            gone = self._replicas.pop(address)
-            # Calls in flight may end; the channel goes once they have.
-            task = asyncio.ensure_future(gone.channel.close(grace=2.0))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        self.forget(set(self._replicas) - set(addresses))
         for address in addresses:
             if address not in self._replicas:
                 self._replicas[address] = _Replica(address)
+
+    def forget(self, addresses: Iterable[str]) -> None:
+        """No longer asks at these addresses: somebody else is there now."""
+        for address in addresses:
+            gone = self._replicas.pop(address, None)
+            if gone is not None:
+                # Calls in flight may end; the channel goes once they have.
+                task = asyncio.ensure_future(gone.channel.close(grace=2.0))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     def _pick(self, tried: str | None) -> _Replica | None:
         now = time.monotonic()
@@ -135,9 +140,11 @@ class GrpcModelClient:
                 return await replica.calls[method](request, timeout=remaining_s)
             except grpc.aio.AioRpcError as error:
                 failure = self._failure(error)
+                if isinstance(failure, UnavailableError | DeadlineError):
+                    # One that hangs would else be asked again and again while others idle.
+                    replica.ejected_until_s = time.monotonic() + EJECTION_S
                 if not isinstance(failure, UnavailableError):
                     raise failure from error
-                replica.ejected_until_s = time.monotonic() + EJECTION_S
                 tried = replica.address
             finally:
                 replica.outstanding -= 1

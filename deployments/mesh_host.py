@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 DEPLOY_TIMEOUT_S = 120.0
 EDGE_TIMEOUT_S = 20.0
-MILVUS_POLL_S = 0.1
+POLL_S = 0.1
 LOOPBACK = "127.0.0.1"
 
 Watch = Callable[[str, list[ApplicationState]], None]
@@ -71,7 +72,7 @@ def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTar
 async def _keep_alive(milvus: MilvusProcess) -> None:
     """Starts Milvus again, on the same port, whenever it ends; cancel to end."""
     while True:
-        await asyncio.sleep(MILVUS_POLL_S)
+        await asyncio.sleep(POLL_S)
         if milvus.alive:
             continue
         log.warning("milvus_died", uri=milvus.uri)
@@ -140,18 +141,26 @@ async def _deployed(wanted: Sequence[serve.RunTarget], watch: Watch) -> list[App
         raise
 
 
-async def _answers(address: str) -> None:
+async def orchestrator_answers(address: str) -> None:
     """Returns once the orchestrator says through the edge that it serves."""
+    end_s = time.monotonic() + EDGE_TIMEOUT_S
     async with grpc.aio.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        try:
-            await health.Check(
-                health_pb2.HealthCheckRequest(), timeout=EDGE_TIMEOUT_S, wait_for_ready=True
-            )
-        except grpc.aio.AioRpcError as error:
-            raise UnavailableError(
-                f"the orchestrator does not answer on {address}: {error.details()}"
-            ) from error
+        while True:
+            try:
+                await health.Check(
+                    health_pb2.HealthCheckRequest(),
+                    timeout=max(end_s - time.monotonic(), 0.0),
+                    wait_for_ready=True,
+                )
+                return
+            except grpc.aio.AioRpcError as error:
+                # Serve may call it running before its first announcement has arrived.
+                if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > end_s:
+                    raise UnavailableError(
+                        f"the orchestrator does not answer on {address}: {error.details()}"
+                    ) from error
+            await asyncio.sleep(POLL_S)
 
 
 @contextlib.asynccontextmanager
@@ -193,7 +202,7 @@ async def hosted_mesh(
         watch("opening the edge", states)
         edge.set_addresses([replica.address for replica in orchestrator.replicas])
         await edge.wait_ready(EDGE_TIMEOUT_S)
-        await _answers(edge.address)
+        await orchestrator_answers(edge.address)
         failed = tuple(state.name for state in states if state.state != applications.RUNNING)
         record = MeshRecord(
             os.getpid(), edge.address, ray_address, index_uri, str(config_file), failed

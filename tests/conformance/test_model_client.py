@@ -207,3 +207,21 @@ async def test_new_addresses_take_over(server: tuple[GrpcServer, str]) -> None:
     client.set_addresses([server[1]])
     assert list((await client.score(asked("ab"), timeout_s=1)).scores) == [2]
     await client.close()
+
+
+async def test_a_replica_that_hangs_is_left_alone_while_another_answers(
+    server: tuple[GrpcServer, str],
+) -> None:
+    class Hanging(LengthModel):
+        def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
+            time.sleep(0.5)
+            return super().score(context, item_ids)
+
+    second = model_server(ModelMethods(Hanging()))
+    port = await second.start("127.0.0.1:0")
+    client = GrpcModelClient("length", [f"127.0.0.1:{port}", server[1]])
+    with pytest.raises(DeadlineError):
+        await client.score(asked("ab"), timeout_s=0.1)
+    assert list((await client.score(asked("ab"), timeout_s=0.1)).scores) == [2]
+    await client.close()
+    await second.stop(0)
