@@ -92,9 +92,9 @@ class BenchmarkOrchestrator(OrchestratorReplica):
     """An orchestrator that may hold trivial models."""
 
     @staticmethod
-    async def load(home: Home, names: list[str]) -> dict[str, ModelClient]:
+    async def load(home: Home, versions: dict[str, str]) -> dict[str, ModelClient]:
         """Trained models, or trivial ones."""
-        return await load_all(home, names)
+        return await load_all(home, list(versions))
 
 
 class HandleModel:
@@ -159,7 +159,7 @@ def _options(table: ModelTable | OrchestratorTable) -> dict[str, Any]:
 
 
 def _ours(home: Home, policy: Path, index_uri: str, names: list[str], colocated: bool) -> list[Any]:
-    inside = names if colocated else []
+    inside = dict.fromkeys(names, "") if colocated else {}
     orchestrator = serve.deployment(BenchmarkOrchestrator).options(
         name=NAME, **_options(OrchestratorTable())
     )

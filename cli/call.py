@@ -8,8 +8,11 @@ import grpc
 import typer
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from recmesh.deployments.mesh_record import running_mesh
+from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -40,7 +43,10 @@ def call_command(
     surface: Annotated[str, typer.Option(help="feed, search, swipe or network.")] = "feed",
     query: Annotated[str, typer.Option(help="What the doctor typed; search only.")] = "",
     page_size: Annotated[int, typer.Option(help="Items; 0 is the surface's default.")] = 0,
-    address: Annotated[str, typer.Option(help="Where the mesh listens.")] = DEFAULT_ADDRESS,
+    address: Annotated[
+        str,
+        typer.Option(help=f"Where the mesh listens. Default: the running one, {DEFAULT_ADDRESS}."),
+    ] = "",
     timeout_s: Annotated[float, typer.Option(help="Deadline in seconds.")] = 1.0,
     data: Annotated[
         str, typer.Option("--data", "-d", help="The whole RecommendRequest as JSON.")
@@ -67,12 +73,17 @@ def call_command(
             request = Parse(data, recommendation_pb2.RecommendRequest())
         except ParseError as error:
             raise typer.BadParameter(f"--data is no RecommendRequest: {error}") from None
+    if not address:
+        running = running_mesh(Home.from_environment())
+        address = running.address if running else DEFAULT_ADDRESS
     with grpc.insecure_channel(address) as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         try:
             response = stub.Recommend(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            Console(stderr=True).print(f"[red]{error.code().name}[/red] {error.details()}")
+            Console(stderr=True).print(
+                f"[red]{error.code().name}[/red] {escape(error.details() or '')}"
+            )
             raise typer.Exit(1) from None
     if json or data:
         typer.echo(MessageToJson(response, preserving_proto_field_name=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import Annotated
 
 import psutil
@@ -12,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recmesh.deployments.applications import remove
-from recmesh.deployments.mesh_record import MeshRecord, running_mesh
+from recmesh.deployments.mesh_record import holder, running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
 from recmesh.storage.errors import RecMeshError, UnavailableError
 from recmesh.storage.home import Home
@@ -20,14 +18,18 @@ from recmesh.storage.home import Home
 STOP_TIMEOUT_S = 30.0
 
 
-def _stop(record: MeshRecord) -> None:
-    process = psutil.Process(record.pid)
-    os.kill(record.pid, signal.SIGTERM)
+def _stop(pid: int) -> None:
     try:
+        process = psutil.Process(pid)
+        process.terminate()
         process.wait(STOP_TIMEOUT_S)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied as error:
+        raise UnavailableError(f"process {pid} is another user's") from error
     except psutil.TimeoutExpired as error:
         raise UnavailableError(
-            f"process {record.pid} still runs after {STOP_TIMEOUT_S:.0f} s; kill -9 {record.pid} "
+            f"process {pid} still runs after {STOP_TIMEOUT_S:.0f} s; kill -9 {pid} "
             "ends it and everything it started"
         ) from error
 
@@ -37,7 +39,9 @@ def down_command(
         list[str] | None, typer.Argument(help="Take only these out; the mesh serves on.")
     ] = None,
 ) -> None:
-    """Stop the mesh and everything it started. Nothing happens when none runs.
+    """Stop the mesh and everything it started, even while it starts.
+
+    Nothing happens when none runs.
 
     Examples:
 
@@ -47,14 +51,14 @@ def down_command(
     """
     console = Console()
     home = Home.from_environment()
-    record = running_mesh(home)
-    if record is None:
-        console.print("no mesh runs here")
-        return
+    pid, record = holder(home), running_mesh(home)
+    if pid is None or (models and record is None):
+        console.print("no mesh runs here" if pid is None else "the mesh is still starting")
+        raise typer.Exit(0 if pid is None else 1)
     try:
-        if not models:
+        if not models or record is None:
             with console.status("stopping"):
-                _stop(record)
+                _stop(pid)
             console.print("stopped")
             return
         join_cluster(home, record.ray_address)

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.nlp.training import item_texts
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
@@ -113,14 +114,14 @@ async def _index(
 
 def index_command(
     uri: Annotated[
-        str, typer.Option(help="Address of a Milvus server. Default: the embedded one.")
+        str, typer.Option(help="A Milvus server. Default: the running mesh's, or the embedded.")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Indexes the items' vectors and makes them live.
 
     The live collection serves on until the new one is complete. Running it again without
-    new data or a new model does nothing.
+    new data or a new model does nothing. A mesh that runs searches it after: recmesh up
 
     Examples:
         recmesh index
@@ -138,6 +139,9 @@ def index_command(
             dim=int(artifact.tensors["item_vectors"].shape[1]),
             count=len(items),
         )
+        running = running_mesh(home)
+        # The mesh's own Milvus has the file; another could not open it.
+        uri = uri or (running.index_uri if running else "")
         embedded = nullcontext() if uri else MilvusProcess(home.vectors / "milvus.db")
         with embedded as process:
             address = process.uri if process else uri
@@ -151,3 +155,6 @@ def index_command(
     else:
         done = "indexed" if changed else "already indexed"
         typer.echo(f"{record.count} items {done} in {record.collection}")
+        if running and changed:
+            restart = "recmesh up" if running.index_uri else "recmesh down && recmesh up"
+            typer.echo(f"the running mesh searches it after: {restart}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import structlog
 import typer
@@ -32,7 +33,11 @@ app = typer.Typer(
 def main() -> None:
     """A gRPC model-serving mesh for recommendations on Ray."""
     # People read what commands print; servers log in full.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        # What commands answer goes to standard output, for scripts to read.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 app.add_typer(datasets_app, name="datasets")

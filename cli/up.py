@@ -20,7 +20,7 @@ from recmesh.cli.sample_slates import print_sample_slates
 from recmesh.deployments.applications import RUNNING, ApplicationState, deploy
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_host import DEPLOY_TIMEOUT_S, HostedMesh, hosted_mesh, targets
-from recmesh.deployments.mesh_record import MeshRecord, running_mesh
+from recmesh.deployments.mesh_record import MeshRecord, only_mesh, running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
 from recmesh.orchestrator.policy import Policy
 from recmesh.storage.dataset import Dataset
@@ -63,14 +63,32 @@ def _print_mesh(console: Console, record: MeshRecord, failed: Sequence[str]) -> 
 
 
 async def _host(file: Path, home: Home, samples: bool, as_json: bool) -> None:
-    stopped = asyncio.Event()
+    """Serves until SIGINT or SIGTERM; either also ends a start half done, in good order."""
     console = Console(stderr=as_json)
+    serving = asyncio.create_task(_serve(file, home, samples, as_json, console))
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        # Once: a second time it would cut off what the first one puts in order.
+        if not stopping:
+            stopping = True
+            console.print("stopping")
+            serving.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+
+
+async def _serve(file: Path, home: Home, samples: bool, as_json: bool, console: Console) -> None:
     config = MeshConfig.load(file)
     async with hosted_mesh(config, file, home, _Progress(console)) as mesh:
-        loop = asyncio.get_running_loop()
-        # After Ray, which installs handlers of its own.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
         _announce(console, mesh, as_json)
         if samples:
             surfaces = Policy.load(config.orchestrator.policy_file).surfaces
@@ -79,24 +97,25 @@ async def _host(file: Path, home: Home, samples: bool, as_json: bool) -> None:
                 print_sample_slates, console, mesh.record.address, dataset, surfaces
             )
             console.print("Ctrl-C stops")
-        await stopped.wait()
-        console.print("stopping")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        await asyncio.Event().wait()
 
 
 def _announce(console: Console, mesh: HostedMesh, as_json: bool) -> None:
-    failed = [state.name for state in mesh.applications if state.state != RUNNING]
-    _print_mesh(console, mesh.record, failed)
+    _print_mesh(console, mesh.record, mesh.record.failed)
     if as_json:
-        typer.echo(json_text.dumps({"address": mesh.record.address, "failed": failed}))
+        _print_json(mesh.record, mesh.record.failed)
+
+
+def _print_json(record: MeshRecord, failed: Sequence[str]) -> None:
+    typer.echo(json_text.dumps({"address": record.address, "failed": list(failed)}))
 
 
 def _detach(file: Path, home: Home) -> MeshRecord:
     """Starts the mesh in a process of its own and waits until it serves."""
-    home.run.mkdir(parents=True, exist_ok=True)
-    log = home.run / "mesh.log"
-    with log.open("wb") as output:
+    with only_mesh(home):
+        log = home.run / "mesh.log"
+        output = log.open("wb")
+    with output:
         process = subprocess.Popen(
             [sys.executable, "-m", "recmesh.cli.main", "up", "--config", str(file)],
             stdin=subprocess.DEVNULL,
@@ -104,17 +123,26 @@ def _detach(file: Path, home: Home) -> MeshRecord:
             stderr=output,
             start_new_session=True,
         )
+    try:
+        with Console(stderr=True).status("starting the mesh"):
+            return _once_up(process, home, log)
+    except BaseException:
+        # Whoever gives up waiting, with Ctrl-C too, wants no mesh.
+        process.terminate()
+        raise
+
+
+def _once_up(process: subprocess.Popen[bytes], home: Home, log: Path) -> MeshRecord:
     end_s = time.monotonic() + DETACHED_TIMEOUT_S
-    with Console(stderr=True).status("starting the mesh"):
-        while time.monotonic() < end_s:
-            record = running_mesh(home)
-            if record is not None and record.pid == process.pid:
-                return record
-            if process.poll() is not None:
-                words = log.read_text(errors="replace").strip().splitlines()
-                raise UnavailableError(words[-1] if words else f"it ended; see {log}")
-            time.sleep(POLL_S)
-    process.terminate()
+    while time.monotonic() < end_s:
+        record = running_mesh(home)
+        if record is not None and record.pid == process.pid:
+            return record
+        if process.poll() is not None:
+            words = log.read_text(errors="replace").strip().splitlines()
+            last = words[-1].removeprefix("error: ") if words else "it ended"
+            raise UnavailableError(f"{last} (log: {log})")
+        time.sleep(POLL_S)
     raise UnavailableError(f"not up after {DETACHED_TIMEOUT_S:.0f} s; see {log}")
 
 
@@ -160,8 +188,9 @@ def up_command(
     """Run the mesh, or bring a running one up to date.
 
     Starts Ray, Milvus, every model, the orchestrator and the edge, and serves until Ctrl-C.
-    With a mesh that runs already, deploys what changed and returns: a model's newly trained
-    version, other replicas. No request fails meanwhile.
+    With a mesh that runs already, replaces every replica, or those of the models named, and
+    returns: for a model's newly trained version, new data, another policy or configuration.
+    No request fails meanwhile.
 
     Examples:
 
@@ -180,21 +209,22 @@ def up_command(
             failed = _apply(running, models or [], file, home, _Progress(console))
             _print_mesh(console, running, failed)
             if as_json:
-                typer.echo(json_text.dumps({"address": running.address, "failed": failed}))
+                _print_json(running, failed)
             if failed:
                 raise typer.Exit(1)
         elif models:
             raise ConfigurationError("no mesh runs here yet; start it with: recmesh up")
         elif detach:
             record = _detach((config or DEFAULT_CONFIG).resolve(), home)
-            _print_mesh(console, record, [])
+            _print_mesh(console, record, record.failed)
             if as_json:
-                typer.echo(json_text.dumps({"address": record.address, "failed": []}))
+                _print_json(record, record.failed)
         else:
             file = (config or DEFAULT_CONFIG).resolve()
             asyncio.run(_host(file, home, show_slates, as_json))
     except RecMeshError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}")
+        # Not wrapped: the last line of a log must say all of it.
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

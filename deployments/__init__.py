@@ -16,6 +16,8 @@ RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # Serve hears of load at this interval; its default of 10 s scales too late.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    # A call after ray.shutdown is an error; Ray would start a cluster of its own for it.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }

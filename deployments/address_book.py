@@ -57,6 +57,12 @@ class AddressBook:
     def announce(self, announcement: Announcement) -> None:
         """A replica is there; call again every ``HEARTBEAT_S`` seconds."""
         key = (announcement.application, announcement.replica_id)
+        # A port is given anew soon after its replica died: it is who announced it last.
+        self._heard = {
+            known: heard
+            for known, heard in self._heard.items()
+            if known == key or heard[1].address != announcement.address
+        }
         self._heard[key] = (self._clock(), announcement)
 
     def withdraw(self, application: str, replica_id: str) -> None:

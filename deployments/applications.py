@@ -9,9 +9,12 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 
 from recmesh.deployments.address_book import Announcement, address_book
 from recmesh.deployments.model_app import PREFIX
+from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
+from recmesh.storage.errors import UnavailableError
 
 POLL_S = 0.2
 ANSWER_S = 5.0
@@ -49,10 +52,21 @@ def _last_line(message: str) -> str:
 
 
 def states() -> list[ApplicationState]:
-    """Every application of the mesh, orchestrator first, then models by name."""
-    announced: list[Announcement] = ray.get(address_book().replicas.remote(), timeout=ANSWER_S)
+    """Every application of the mesh, orchestrator first, then models by name.
+
+    Raises:
+        UnavailableError: the address book or Serve does not answer.
+    """
+    try:
+        announced: list[Announcement] = ray.get(address_book().replicas.remote(), timeout=ANSWER_S)
+        deployed = serve.status().applications
+    except (RayError, TimeoutError) as error:
+        raise UnavailableError(f"the cluster does not answer: {type(error).__name__}") from error
     found: list[ApplicationState] = []
-    for application, status in serve.status().applications.items():
+    for application, status in deployed.items():
+        # On a cluster that others use too, only the mesh's are ours to show and to remove.
+        if application != ORCHESTRATOR and not application.startswith(PREFIX):
+            continue
         name = application.removeprefix(PREFIX)
         deployment = status.deployments.get(name)
         running = deployment.replica_states.get("RUNNING", 0) if deployment else 0
@@ -67,7 +81,7 @@ def states() -> list[ApplicationState]:
                 replicas=[a for a in announced if a.application == name],
             )
         )
-    return sorted(found, key=lambda state: (state.name != "orchestrator", state.name))
+    return sorted(found, key=lambda state: (state.name != ORCHESTRATOR, state.name))
 
 
 def deploy(
@@ -77,30 +91,41 @@ def deploy(
 ) -> list[ApplicationState]:
     """Runs or updates applications, each by itself, and waits until all run or have failed.
 
-    What is already as it should be is left as it is. Applications not named are not touched.
+    Replicas that run are replaced by new ones, which read data, policy and artifacts anew.
+    Applications not named are not touched.
 
     Args:
         targets: of :func:`model_application` and :func:`orchestrator_application`.
         timeout_s: give up waiting then; deployment goes on in the cluster.
-        watch: told the states while waiting.
+        watch: told the states while waiting; what it raises ends the waiting.
 
     Returns:
         The last states of the applications named.
+
+    Raises:
+        UnavailableError: the cluster does not answer until then.
     """
     names = {target.name.removeprefix(PREFIX) for target in targets}
     serve.run_many(targets, wait_for_applications_running=False)
     end_s = time.monotonic() + timeout_s
     while True:
-        mine = [state for state in states() if state.name in names]
-        watch(mine)
-        if time.monotonic() > end_s or all(state.settled for state in mine):
-            return mine
+        try:
+            mine = [state for state in states() if state.name in names]
+        except UnavailableError:
+            # On a busy machine the address book may take its time to start.
+            if time.monotonic() > end_s:
+                raise
+            watch([])
+        else:
+            watch(mine)
+            if time.monotonic() > end_s or all(state.settled for state in mine):
+                return mine
         time.sleep(POLL_S)
 
 
 def remove(name: str) -> bool:
     """Ends an application; returns whether there was one, once its replicas are gone."""
-    application = name if name in serve.status().applications else PREFIX + name
+    application = name if name == ORCHESTRATOR else PREFIX + name
     if application not in serve.status().applications:
         return False
     serve.delete(application)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -104,15 +104,20 @@ class GrpcModelClient:
         """Takes the replicas that discovery knows of; an empty list changes nothing."""
         if not addresses:
             return
-        for address in set(self._replicas) - set(addresses):
-            gone = self._replicas.pop(address)
-            # Calls in flight may end; the channel goes once they have.
-            task = asyncio.ensure_future(gone.channel.close(grace=2.0))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        self.forget(set(self._replicas) - set(addresses))
         for address in addresses:
             if address not in self._replicas:
                 self._replicas[address] = _Replica(address)
+
+    def forget(self, addresses: Iterable[str]) -> None:
+        """No longer asks at these addresses: somebody else is there now."""
+        for address in addresses:
+            gone = self._replicas.pop(address, None)
+            if gone is not None:
+                # Calls in flight may end; the channel goes once they have.
+                task = asyncio.ensure_future(gone.channel.close(grace=2.0))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     def _pick(self, tried: str | None) -> _Replica | None:
         now = time.monotonic()
@@ -137,12 +142,12 @@ class GrpcModelClient:
                 return await replica.calls[method](request, timeout=remaining_s)
             except grpc.aio.AioRpcError as error:
                 failure = self._failure(error)
-                if isinstance(failure, DeadlineError) and remaining_s >= PATIENCE_S:
-                    # Its node may have vanished without a word.
+                hangs = isinstance(failure, DeadlineError) and remaining_s >= PATIENCE_S
+                if hangs or isinstance(failure, UnavailableError):
+                    # Else one that hangs would be asked again and again while others idle.
                     replica.ejected_until_s = time.monotonic() + EJECTION_S
                 if not isinstance(failure, UnavailableError):
                     raise failure from error
-                replica.ejected_until_s = time.monotonic() + EJECTION_S
                 tried = replica.address
             finally:
                 replica.outstanding -= 1

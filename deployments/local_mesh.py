@@ -48,7 +48,7 @@ async def local_mesh(home: Home, policy: Path, address: str) -> AsyncIterator[Lo
         if live_embedding(home) is not None:
             milvus = MilvusProcess(home.vectors / "milvus.db")
             index_uri = (await asyncio.to_thread(stack.enter_context, milvus)).uri
-        clients = await colocated_models(home, MODELS)
+        clients = await colocated_models(home, dict.fromkeys(MODELS, ""))
         orchestrator = OrchestratorServer(home, clients, policy=policy, index_uri=index_uri)
         stack.push_async_callback(orchestrator.stop, STOP_GRACE_S)
         port = await orchestrator.start(address)

@@ -12,6 +12,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from recmesh.models.registry import MODELS
@@ -134,16 +135,32 @@ class MeshConfig(BaseSettings):
         """
         try:
             _refuse_unknown_variables()
-            return cls(**tomllib.loads(file.read_text()))
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            return cls(**_with_policy_beside(file, values))
         except FileNotFoundError as error:
             raise ConfigurationError(f"there is no {file}") from error
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file} is not TOML: {error}") from error
+        except SettingsError as error:
+            raise ConfigurationError(
+                f"an environment variable {PREFIX}… is not JSON: {error}"
+            ) from error
         except ValidationError as error:
             broken = "; ".join(_said(problem) for problem in error.errors())
             raise ConfigurationError(
                 f"{file} or an environment variable {PREFIX}…: {broken}"
             ) from error
+
+
+def _with_policy_beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The file's policy path as seen from the file: commands run in other folders later."""
+    table = values.get("orchestrator")
+    if isinstance(table, dict) and isinstance(table.get("policy"), str) and table["policy"]:
+        policy = str(file.resolve().parent / table["policy"])
+        return {**values, "orchestrator": {**table, "policy": policy}}
+    return values
 
 
 def _said(problem: Any) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 DEPLOY_TIMEOUT_S = 120.0
 EDGE_TIMEOUT_S = 20.0
-MILVUS_POLL_S = 0.1
+POLL_S = 0.1
 LOOPBACK = "127.0.0.1"
 
 Watch = Callable[[str, list[ApplicationState]], None]
@@ -70,7 +72,7 @@ def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTar
 async def _keep_alive(milvus: MilvusProcess) -> None:
     """Starts Milvus again, on the same port, whenever it ends; cancel to end."""
     while True:
-        await asyncio.sleep(MILVUS_POLL_S)
+        await asyncio.sleep(POLL_S)
         if milvus.alive:
             continue
         log.warning("milvus_died", uri=milvus.uri)
@@ -112,23 +114,53 @@ async def _cluster(config: MeshConfig, home: Home) -> AsyncIterator[str]:
         yield address
     finally:
         if not own:
-            for state in await asyncio.to_thread(applications.states):
-                await asyncio.to_thread(applications.remove, state.name)
+            # A cluster that is gone has nothing left to remove.
+            with contextlib.suppress(UnavailableError):
+                for state in await asyncio.to_thread(applications.states):
+                    await asyncio.to_thread(applications.remove, state.name)
         await asyncio.to_thread(leave_cluster)
 
 
-async def _answers(address: str) -> None:
+async def _deployed(wanted: Sequence[serve.RunTarget], watch: Watch) -> list[ApplicationState]:
+    """Deploys in a thread. Cancelled, waits until that thread has left the cluster alone."""
+    cancelled = threading.Event()
+
+    def watching(now: list[ApplicationState]) -> None:
+        if cancelled.is_set():
+            raise UnavailableError("stopped while deploying")
+        watch("deploying", now)
+
+    work = asyncio.create_task(
+        asyncio.to_thread(applications.deploy, wanted, DEPLOY_TIMEOUT_S, watching)
+    )
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.gather(work, return_exceptions=True)
+        raise
+
+
+async def orchestrator_answers(address: str) -> None:
     """Returns once the orchestrator says through the edge that it serves."""
+    end_s = time.monotonic() + EDGE_TIMEOUT_S
     async with grpc.aio.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        try:
-            await health.Check(
-                health_pb2.HealthCheckRequest(), timeout=EDGE_TIMEOUT_S, wait_for_ready=True
-            )
-        except grpc.aio.AioRpcError as error:
-            raise UnavailableError(
-                f"the orchestrator does not answer on {address}: {error.details()}"
-            ) from error
+        while True:
+            try:
+                await health.Check(
+                    health_pb2.HealthCheckRequest(),
+                    timeout=max(end_s - time.monotonic(), 0.0),
+                    wait_for_ready=True,
+                )
+                return
+            except grpc.aio.AioRpcError as error:
+                # Serve may call it running before its first announcement has arrived.
+                if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > end_s:
+                    raise UnavailableError(
+                        f"the orchestrator does not answer on {address}: {error.details()}"
+                    ) from error
+            await asyncio.sleep(POLL_S)
 
 
 @contextlib.asynccontextmanager
@@ -146,11 +178,14 @@ async def hosted_mesh(
     edge = EdgeSupervisor(EdgeConfig(address=config.edge.address))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_mesh(home))
+        # First, because a port that is taken shows at once.
+        await stack.enter_async_context(edge)
         watch("starting the vector index", [])
         index_uri = await stack.enter_async_context(_milvus(config, home))
         watch("starting Ray", [])
         ray_address = await stack.enter_async_context(_cluster(config, home))
-        await stack.enter_async_context(edge)
+        # It ends before what it leads to does; ending it twice is nothing.
+        stack.push_async_callback(edge.stop)
         following = asyncio.create_task(
             follow(
                 from_address_book,
@@ -160,19 +195,17 @@ async def hosted_mesh(
             name="follow-orchestrators",
         )
         stack.callback(following.cancel)
-        states = await asyncio.to_thread(
-            applications.deploy,
-            targets(config, home, index_uri),
-            DEPLOY_TIMEOUT_S,
-            lambda now: watch("deploying", now),
-        )
+        states = await _deployed(targets(config, home, index_uri), watch)
         orchestrator = next(state for state in states if state.name == NAME)
         if orchestrator.state != applications.RUNNING:
             raise UnavailableError(f"the orchestrator does not run: {orchestrator.message}")
         watch("opening the edge", states)
         edge.set_addresses([replica.address for replica in orchestrator.replicas])
         await edge.wait_ready(EDGE_TIMEOUT_S)
-        await _answers(edge.address)
-        record = MeshRecord(os.getpid(), edge.address, ray_address, index_uri, str(config_file))
+        await orchestrator_answers(edge.address)
+        failed = tuple(state.name for state in states if state.state != applications.RUNNING)
+        record = MeshRecord(
+            os.getpid(), edge.address, ray_address, index_uri, str(config_file), failed
+        )
         stack.enter_context(recorded(home, record))
         yield HostedMesh(record, states)

@@ -37,7 +37,7 @@ class OrchestratorReplica:
         home_root: str,
         policy: str,
         index_uri: str,
-        colocated: list[str],
+        colocated: dict[str, str],
         external: dict[str, list[str]],
         host: str,
     ) -> None:
@@ -47,7 +47,7 @@ class OrchestratorReplica:
             home_root: folder of data, artifacts and the live embedding record.
             policy: file.
             index_uri: Milvus; empty: no vector search.
-            colocated: models to load into this process.
+            colocated: models to load into this process, and which version of each.
             external: addresses of models that run elsewhere.
             host: to listen on; empty: the node's address.
         """
@@ -74,9 +74,9 @@ class OrchestratorReplica:
         )
 
     @staticmethod
-    async def load(home: Home, names: list[str]) -> dict[str, ModelClient]:
+    async def load(home: Home, versions: dict[str, str]) -> dict[str, ModelClient]:
         """The models to load into this process."""
-        return await colocated_models(home, names)
+        return await colocated_models(home, versions)
 
     async def check_health(self) -> None:
         """Asked by Serve; a replica that no longer announces itself is replaced."""
@@ -104,7 +104,7 @@ def orchestrator_application(
         ConfigurationError: the policy cannot work.
     """
     table = config.orchestrator
-    colocated = [n for n, m in config.models.items() if m.placement == "orchestrator"]
+    colocated = {n: m.version for n, m in config.models.items() if m.placement == "orchestrator"}
     external = {n: list(m.addresses) for n, m in config.models.items() if m.addresses}
     policy = str(table.policy_file)
     arguments = (str(home.root.resolve()), policy, index_uri, colocated, external, host)

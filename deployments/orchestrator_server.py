@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +39,16 @@ def live_embedding(home: Home) -> EmbeddingVersion | None:
         return None
 
 
-async def colocated_models(home: Home, names: Iterable[str]) -> dict[str, ModelClient]:
-    """Loads models' live versions into this process, ready to answer.
+async def colocated_models(home: Home, versions: Mapping[str, str]) -> dict[str, ModelClient]:
+    """Loads models into this process, ready to answer; an empty version is the live one.
 
     A model that was never trained is left out with a warning; pages say they lack it.
     """
     store = ArtifactStore(home.artifacts)
     clients: dict[str, ModelClient] = {}
-    for name in names:
+    for name, version in versions.items():
         try:
-            artifact = await asyncio.to_thread(store.load, name)
+            artifact = await asyncio.to_thread(store.load, name, version)
         except NotFoundError as error:
             log.warning("model left out", model=name, reason=str(error))
             continue
@@ -117,6 +117,11 @@ class OrchestratorServer:
         Models that are co-located or have fixed addresses stay where they are.
         """
         for name, found in addresses.items():
+            # An address of a replica that died may be another model's now, whose answers
+            # would pass for the first one's.
+            for other, known in self._panel.clients.items():
+                if other != name and isinstance(known, GrpcModelClient) and not known.pinned:
+                    known.forget(found)
             client = self._panel.clients.get(name)
             if client is None:
                 self._panel.clients[name] = GrpcModelClient(name, found)

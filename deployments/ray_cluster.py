@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -22,6 +26,19 @@ LEAST_CPUS = 2
 
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Ray reads them once in the life of a process."""
+
+REACH_S = 3.0
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray replaces handlers of signals, but what stops this process is not Ray's to say."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _token_file(home: Home) -> Path:
@@ -44,16 +61,17 @@ def start_cluster(home: Home, num_cpus: float) -> str:
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    context = ray.init(
-        address="local",
-        num_cpus=num_cpus or max(os.cpu_count() or 1, LEAST_CPUS),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        namespace=NAMESPACE,
-        _node_ip_address="127.0.0.1",
-    )
+    with _own_signals():
+        context = ray.init(
+            address="local",
+            num_cpus=num_cpus or max(os.cpu_count() or 1, LEAST_CPUS),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            namespace=NAMESPACE,
+            _node_ip_address="127.0.0.1",
+        )
     _start_serve()
     return str(context.address_info["gcs_address"])
 
@@ -67,13 +85,25 @@ def join_cluster(home: Home, address: str) -> None:
     if not _environment_has_token() and _token_file(home).is_file():
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file(home))
     try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE
-        )
-    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+        _reach(address)
+        with _own_signals():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                namespace=NAMESPACE,
+            )
+    except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
         reason = str(error).splitlines()[0]
         raise UnavailableError(f"cannot join the Ray cluster at {address}: {reason}") from error
     _start_serve()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError when nobody listens; Ray would wait for its control store for ever."""
+    host, _, port = address.rpartition(":")
+    if host and "://" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
 
 
 def _start_serve() -> None:

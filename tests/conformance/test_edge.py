@@ -29,6 +29,7 @@ from recmesh.deployments.envoy_config import (
     streaming_methods,
 )
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES, GrpcServer
+from recmesh.deployments.mesh_host import orchestrator_answers
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 
 UNARY = "/tests.Replica/Call"
@@ -353,3 +354,13 @@ def test_addresses_must_be_addresses(address: str) -> None:
 def test_addresses_may_be_short_or_ipv6() -> None:
     assert split_address("localhost:1") == ("127.0.0.1", 1)
     assert split_address("[::1]:2") == ("::1", 2)
+
+
+async def test_an_orchestrator_that_announces_itself_late_is_waited_for() -> None:
+    async with replica(b"a") as late, edge() as (running, _):
+        waiting = asyncio.create_task(orchestrator_answers(running.address))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        running.set_addresses([late.address])
+        async with asyncio.timeout(10):
+            await waiting

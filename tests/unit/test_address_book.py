@@ -1,8 +1,14 @@
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
 
 from recmesh.deployments.address_book import AddressBook, Announcement, Role
 from recmesh.deployments.discovery import follow
+from recmesh.deployments.orchestrator_server import OrchestratorServer
+from recmesh.storage.errors import UnavailableError
+from recmesh.storage.home import Home
 
 
 def replica(replica_id: str, role: Role = Role.MODEL) -> Announcement:
@@ -42,3 +48,19 @@ async def test_a_failing_source_changes_nothing_and_is_asked_again() -> None:
     task.cancel()
     assert heard == [{"cf": ["127.0.0.1:1"]}]
     assert asked > 1
+
+
+def test_an_address_is_whose_who_announced_it_last() -> None:
+    book = AddressBook()
+    book.announce(replica("1"))
+    book.announce(Announcement(Role.MODEL, "nlp", "9", replica("1").address, "v1"))
+    assert [r.application for r in book.replicas()] == ["nlp"]
+
+
+async def test_a_model_is_not_asked_where_another_one_is_now(tmp_path: Path) -> None:
+    server = OrchestratorServer(Home(tmp_path), {})
+    server.take({"cf": ["127.0.0.1:1"]})
+    server.take({"nlp": ["127.0.0.1:1"]})
+    with pytest.raises(UnavailableError, match="cf has no address"):
+        await server._panel.clients["cf"].describe(timeout_s=1)
+    await server.close()

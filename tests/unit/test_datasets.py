@@ -60,7 +60,7 @@ def test_movielens_100k_in_recboles_layout(tmp_path: Path) -> None:
     )
     (tmp_path / "ml-100k.user").write_text("user_id\tage\tsex\tjob\tzip\n7\t30\tF\tdoctor\t1\n")
     (tmp_path / "ml-100k.inter").write_text("user_id\titem_id\trating\ttime\n7\t1\t4\t881250949\n")
-    dataset = _ingested("movielens-100k", tmp_path, tmp_path)
+    dataset, _ = _ingested("movielens-100k", tmp_path, tmp_path)
     assert dataset.items["title"].to_pylist() == ["Heat (1995)"]
     assert dataset.items["topics"].to_pylist() == [["Crime", "Drama"]]
     assert dataset.users["interests"].to_pylist() == ["doctor, age 30"]

@@ -9,7 +9,7 @@ from recmesh.storage.errors import ConfigurationError
 
 def load(tmp_path: Path, text: str) -> MeshConfig:
     file = tmp_path / "mesh.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
     return MeshConfig.load(file)
 
 
@@ -39,6 +39,7 @@ def test_the_environment_overrides_one_value_of_the_file(
         ("[edge]\nport = 1", "edge.port"),
         ("[models.CF]", "models.CF"),
         ("nonsense", "is not TOML"),
+        ("\udcff", "is not TOML"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
@@ -55,3 +56,24 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml"):
         MeshConfig.load(tmp_path / "nowhere.toml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        MeshConfig.load(tmp_path)
+
+
+def test_a_list_that_is_not_json_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RECMESH_MODELS__CF__ADDRESSES", "a:1")
+    with pytest.raises(ConfigurationError, match="is not JSON"):
+        load(tmp_path, "")
+
+
+def test_a_policy_is_found_from_its_file_wherever_the_command_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir("/")
+    config = load(tmp_path, '[orchestrator]\npolicy = "policies/mine.toml"')
+    assert config.orchestrator.policy_file == tmp_path / "policies" / "mine.toml"
