@@ -28,9 +28,9 @@ from ray import serve
 from ray.serve.config import gRPCOptions
 
 from benchmarks.trivial_model import CANDIDATES, NAMES, TrivialModel
-from recmesh.deployments.address_book import Role
+from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.applications import RUNNING, deploy
-from recmesh.deployments.discovery import follow, from_address_book
+from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
@@ -202,7 +202,7 @@ async def run_ours(stack: AsyncExitStack, arguments: argparse.Namespace, index_u
     edge.set_addresses([replica.address])
     following = asyncio.create_task(
         follow(
-            from_address_book,
+            AddressBookClient().replicas,
             Role.ORCHESTRATOR,
             lambda found: edge.set_addresses(found.get(NAME, [])),
         )

@@ -1,6 +1,6 @@
 """Who serves which application, by the replicas' own word.
 
-Replicas announce themselves twice a second and are forgotten after three seconds of
+Replicas announce themselves every second and are forgotten after three seconds of
 silence. Because they keep announcing, a restarted book is complete again after one
 heartbeat; until then it answers with less, which is why clients keep what they know.
 Whoever needs the book first starts it, and it outlives them: no part must be up before
@@ -9,6 +9,7 @@ another.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ import ray
 
 NAME = "recmesh-address-book"
 NAMESPACE = "recmesh"
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 1.0
 SILENCE_S = 3.0
+FOLLOWING_S = 0.5
+"""How often those who call replicas ask where they are."""
+ANSWER_S = 2.0
 
 
 class Role(StrEnum):
@@ -93,3 +97,36 @@ def address_book() -> Any:
         )
         .remote()
     )
+
+
+class AddressBookClient:
+    """Calls the cluster's address book from one event loop.
+
+    Looks the book up once, and again after a failure: it may have been started anew.
+    """
+
+    def __init__(self) -> None:
+        self._book: Any = None
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                if self._book is None:
+                    self._book = await asyncio.to_thread(address_book)
+                return await getattr(self._book, method).remote(*arguments)
+        except BaseException:
+            self._book = None
+            raise
+
+    async def announce(self, announcement: Announcement) -> None:
+        """See :meth:`AddressBook.announce`. Raises what Ray raises, or TimeoutError."""
+        await self._call("announce", announcement)
+
+    async def withdraw(self, application: str, replica_id: str) -> None:
+        """See :meth:`AddressBook.withdraw`. Raises what Ray raises, or TimeoutError."""
+        await self._call("withdraw", application, replica_id)
+
+    async def replicas(self) -> list[Announcement]:
+        """See :meth:`AddressBook.replicas`. Raises what Ray raises, or TimeoutError."""
+        found: list[Announcement] = await self._call("replicas")
+        return found

@@ -6,13 +6,19 @@ import asyncio
 
 import structlog
 
-from recmesh.deployments.address_book import HEARTBEAT_S, Announcement, Role, address_book
+from recmesh.deployments.address_book import (
+    ANSWER_S,
+    FOLLOWING_S,
+    HEARTBEAT_S,
+    AddressBookClient,
+    Announcement,
+    Role,
+)
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.storage.errors import UnavailableError
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S = 2.0
 STOP_GRACE_S = 2.0
 LEAVING_S = 2 * (ANSWER_S + STOP_GRACE_S)
 """Time that :meth:`Announcer.leave` may take at most."""
@@ -33,6 +39,7 @@ class Announcer:
     ) -> None:
         """Starts announcing at once: the server must take calls already."""
         self._server = server
+        self._book = AddressBookClient()
         self._role = role
         self._application = application
         self._replica_id = replica_id
@@ -56,10 +63,7 @@ class Announcer:
     async def _announce_for_ever(self) -> None:
         while True:
             try:
-                # Looked up each time: the book may have been started anew.
-                async with asyncio.timeout(ANSWER_S):
-                    book = await asyncio.to_thread(address_book)
-                    await book.announce.remote(self._announcement())
+                await self._book.announce(self._announcement())
             except Exception as error:  # noqa: BLE001 - the book may fail in any way and come back
                 log.warning("address_book_silent", error=type(error).__name__)
             await asyncio.sleep(HEARTBEAT_S)
@@ -73,10 +77,8 @@ class Announcer:
         """Withdraws, serves until every caller can have heard of it, then ends the server."""
         self._heartbeat.cancel()
         try:
-            async with asyncio.timeout(ANSWER_S):
-                book = await asyncio.to_thread(address_book)
-                await book.withdraw.remote(self._application, self._replica_id)
+            await self._book.withdraw(self._application, self._replica_id)
         except Exception as error:  # noqa: BLE001 - silence withdraws it as well
             log.warning("not_withdrawn", error=type(error).__name__)
-        await asyncio.sleep(2 * HEARTBEAT_S)
+        await asyncio.sleep(2 * FOLLOWING_S)
         await self._server.stop(STOP_GRACE_S)

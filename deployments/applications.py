@@ -17,7 +17,7 @@ from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
 from recmesh.storage.errors import UnavailableError
 
 POLL_S = 0.2
-ANSWER_S = 5.0
+ANSWER_S = 10.0
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 RUNNING = "RUNNING"
 

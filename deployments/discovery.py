@@ -7,15 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from recmesh.deployments.address_book import HEARTBEAT_S, Announcement, Role, address_book
+from recmesh.deployments.address_book import ANSWER_S, FOLLOWING_S, Announcement, Role
 
 log = structlog.get_logger(__name__)
 
 Source = Callable[[], Awaitable[Sequence[Announcement]]]
 """Answers with all replicas known now."""
-
-ANSWER_S = 2.0
-
 
 Take = Callable[[Mapping[str, Sequence[str]]], None]
 """Is given the addresses of every application. One that is not named, or named with none, is
@@ -31,7 +28,7 @@ def addresses_by_application(replicas: Sequence[Announcement], role: Role) -> di
     return found
 
 
-async def follow(source: Source, role: Role, take: Take, period_s: float = HEARTBEAT_S) -> None:
+async def follow(source: Source, role: Role, take: Take, period_s: float = FOLLOWING_S) -> None:
     """Hands on the addresses of all applications of a role, for ever; cancel to end.
 
     A source that fails or does not answer is asked again and changes nothing.
@@ -44,10 +41,3 @@ async def follow(source: Source, role: Role, take: Take, period_s: float = HEART
         except Exception as error:  # noqa: BLE001 - discovery may fail in any way and come back
             log.warning("discovery_silent", error=type(error).__name__)
         await asyncio.sleep(period_s)
-
-
-async def from_address_book() -> Sequence[Announcement]:
-    """All replicas that the cluster's address book knows; a :data:`Source`."""
-    book = await asyncio.to_thread(address_book)
-    replicas: Sequence[Announcement] = await book.replicas.remote()
-    return replicas

@@ -18,9 +18,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray import serve
 
 from recmesh.deployments import applications
-from recmesh.deployments.address_book import Role
+from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.applications import ApplicationState
-from recmesh.deployments.discovery import follow, from_address_book
+from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.deployments.mesh_config import MeshConfig
@@ -188,7 +188,7 @@ async def hosted_mesh(
         stack.push_async_callback(edge.stop)
         following = asyncio.create_task(
             follow(
-                from_address_book,
+                AddressBookClient().replicas,
                 Role.ORCHESTRATOR,
                 lambda found: edge.set_addresses(found.get(NAME, [])),
             ),

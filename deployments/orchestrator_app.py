@@ -8,9 +8,9 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from recmesh.deployments.address_book import Role
+from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.announcer import Announcer
-from recmesh.deployments.discovery import follow, from_address_book
+from recmesh.deployments.discovery import follow
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.orchestrator_server import (
@@ -60,7 +60,8 @@ class OrchestratorReplica:
         )
         # Before the server starts: models that run already take part from the first request on.
         self._following = asyncio.create_task(
-            follow(from_address_book, Role.MODEL, self._orchestrator.take), name="follow-models"
+            follow(AddressBookClient().replicas, Role.MODEL, self._orchestrator.take),
+            name="follow-models",
         )
         host = host or ray.util.get_node_ip_address()
         port = await self._orchestrator.start(f"{host}:0")

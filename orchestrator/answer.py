@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import Float32
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
-from recmesh.orchestrator.retrieval import Candidates
+from recmesh.orchestrator.retrieval import VECTOR_INDEX, Candidates
 from recmesh.v1 import common_pb2, recommendation_pb2
 
 Int32 = npt.NDArray[np.int32]
@@ -28,6 +28,15 @@ REASONS = {
     "popular": "Widely read at the moment",
 }
 """One sentence for people, by source; the first source that proposed the item speaks."""
+FOUND = "Matches what you searched for"
+
+
+def _reason(sources: Sequence[str], query: str) -> str:
+    if not sources:
+        return "As asked"
+    if query and sources[0] == VECTOR_INDEX:
+        return FOUND
+    return REASONS.get(sources[0], "Proposed")
 
 
 def _attribution_token(request: Admitted) -> str:
@@ -100,7 +109,7 @@ def answer(
             slot.sources.extend(
                 name for name, proposed in candidates.proposed.items() if row in proposed
             )
-            slot.reason = REASONS.get(slot.sources[0], "Proposed") if slot.sources else "As asked"
+            slot.reason = _reason(slot.sources, request.message.query)
     last = request.offset + len(page)
     if len(page) == request.page_size and last < min(len(rows), MAX_SLOTS):
         response.next_page_token = PageToken(request.request_id, last).encode()

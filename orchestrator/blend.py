@@ -36,7 +36,10 @@ class Calibration:
     probabilities: Float32
 
     def __call__(self, raw: Float32) -> Float32:
-        """Calibrated values, same shape; raw scores beyond the knots take the end values."""
+        """Calibrated values, same shape; NaN stays NaN.
+
+        Raw scores beyond the knots take the end values.
+        """
         return np.interp(raw, self.raw_scores, self.probabilities).astype(np.float32)
 
 

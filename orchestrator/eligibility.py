@@ -24,8 +24,8 @@ Bool = npt.NDArray[np.bool_]
 class Filtered:
     """What became of the candidates."""
 
-    kept: Int32
-    """Catalog rows, in the order given."""
+    kept: npt.NDArray[np.intp]
+    """Positions of the candidates that are left, in the order given."""
     removed: dict[str, Int32]
     """Catalog rows by the first rule that removed them."""
 
@@ -40,7 +40,8 @@ def _rules(
     reranked: bool,
 ) -> Iterator[tuple[str, Bool]]:
     """Every rule's name with the candidates it removes ``[len(rows)]``."""
-    yield "excluded-by-caller", np.isin(rows, catalog.rows(list(request.exclude_item_ids)))
+    if request.exclude_item_ids:
+        yield "excluded-by-caller", np.isin(rows, catalog.rows(list(request.exclude_item_ids)))
     if not reranked:
         seen = (*user.history_item_ids, *user.connected_user_ids, user.user_id)
         yield "seen", np.isin(rows, catalog.rows(list(seen)))
@@ -88,4 +89,4 @@ def filter_candidates(
         if newly.any():
             removed[rule] = rows[newly]
             kept &= ~newly
-    return Filtered(rows[kept], removed)
+    return Filtered(np.flatnonzero(kept), removed)

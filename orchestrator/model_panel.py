@@ -21,6 +21,15 @@ REFRESH_S = 2.0
 DESCRIBE_TIMEOUT_S = 1.0
 
 
+def _calibration(description: model_pb2.DescribeResponse) -> Calibration:
+    if len(description.calibration.raw_scores) < 2:
+        return UNCALIBRATED
+    return Calibration(
+        np.array(description.calibration.raw_scores, np.float32),
+        np.array(description.calibration.probabilities, np.float32),
+    )
+
+
 @dataclass(slots=True)
 class ModelPanel:
     """Model clients by name. Belongs to one event loop."""
@@ -28,6 +37,7 @@ class ModelPanel:
     clients: dict[str, ModelClient]
     descriptions: dict[str, model_pb2.DescribeResponse] = field(default_factory=dict)
     breakers: dict[str, CircuitBreaker] = field(default_factory=dict)
+    _calibrations: dict[str, Calibration] = field(default_factory=dict)
 
     def can(self, name: str, capability: model_pb2.Capability.ValueType, surface: str) -> bool:
         """Whether a model is worth asking. One that never answered Describe is: it may be back."""
@@ -41,20 +51,16 @@ class ModelPanel:
 
     def calibration(self, name: str) -> Calibration:
         """How a model's raw scores read as probabilities."""
-        description = self.descriptions.get(name)
-        if description is None or len(description.calibration.raw_scores) < 2:
-            return UNCALIBRATED
-        return Calibration(
-            np.array(description.calibration.raw_scores, np.float32),
-            np.array(description.calibration.probabilities, np.float32),
-        )
+        return self._calibrations.get(name, UNCALIBRATED)
 
     async def refresh(self) -> None:
         """Asks every model what it is. A model that does not answer keeps its last word."""
 
         async def one(name: str, client: ModelClient) -> None:
             with contextlib.suppress(RecMeshError, TimeoutError):
-                self.descriptions[name] = await client.describe(timeout_s=DESCRIBE_TIMEOUT_S)
+                description = await client.describe(timeout_s=DESCRIBE_TIMEOUT_S)
+                self.descriptions[name] = description
+                self._calibrations[name] = _calibration(description)
 
         await asyncio.gather(*(one(name, client) for name, client in self.clients.items()))
 

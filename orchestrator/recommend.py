@@ -41,10 +41,10 @@ async def recommend(
     filtered = filter_candidates(
         catalog, candidates.rows, message, request.user, request.now_unix_s
     )
-    rows = filtered.kept
+    rows = candidates.rows[filtered.kept]
 
     # Score.
-    matrix = await score(mesh, request, candidates, rows)
+    matrix = await score(mesh, request, candidates, filtered.kept)
 
     # Blend.
     weights = mixed_weights(surface.objective_weights, dict(message.objective_preferences))

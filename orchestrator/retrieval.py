@@ -8,7 +8,7 @@ that needs no model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,7 +38,7 @@ class Candidates:
     proposed: dict[str, Int32] = field(default_factory=dict)
     """Every source's rows, best first."""
     raw_scores: dict[str, Float32] = field(default_factory=dict)
-    """Raw scores aligned with ``proposed``, of the sources that score."""
+    """Of every source that scores, a column aligned with ``rows``; NaN where it gave none."""
 
 
 async def _from_model(
@@ -52,8 +52,9 @@ async def _from_model(
     if answer is None:
         return np.empty(0, np.int32), np.empty(0, np.float32)
     request.calls.statuses[name].version = answer.version
-    rows = request.catalog.rows(list(answer.item_ids))
-    return rows, np.array(answer.scores, np.float32)
+    scores = np.array(answer.scores, np.float32)
+    scores[~np.isfinite(scores)] = np.nan
+    return request.catalog.rows(list(answer.item_ids)), scores
 
 
 async def _from_index(mesh: Mesh, request: Admitted) -> tuple[Int32, Float32]:
@@ -135,21 +136,30 @@ async def _from(
     return np.empty(0, np.int32), np.empty(0, np.float32)
 
 
-def _join(request: Admitted, joined: Candidates, source: str, rows: Int32, scores: Float32) -> None:
-    """Adds what one source proposed."""
-    known = rows >= 0
-    joined.proposed[source] = rows[known]
-    if len(scores):
-        joined.raw_scores[source] = scores[known]
-    request.calls.statuses.setdefault(
-        source, common_pb2.SourceStatus(name=source, state=common_pb2.SOURCE_STATE_OK)
-    ).candidate_count = int(known.sum())
-
-
-def _distinct(proposed: Iterable[Int32]) -> Int32:
-    everything = np.concatenate(list(proposed))
-    _, first = np.unique(everything, return_index=True)
-    return everything[np.sort(first)]
+def _joined(request: Admitted, answers: Mapping[str, tuple[Int32, Float32]]) -> Candidates:
+    """What all sources proposed, each candidate once."""
+    known = {source: rows >= 0 for source, (rows, _) in answers.items()}
+    proposed = {source: rows[known[source]] for source, (rows, _) in answers.items()}
+    distinct, first, place = np.unique(
+        np.concatenate(list(proposed.values())), return_index=True, return_inverse=True
+    )
+    by_first = np.argsort(first)
+    position = np.empty(len(distinct), np.intp)
+    position[by_first] = np.arange(len(distinct))
+    place = position[place]
+    joined = Candidates(distinct[by_first], proposed)
+    start = 0
+    for source, (_, scores) in answers.items():
+        found = len(proposed[source])
+        if len(scores):
+            column = np.full(len(distinct), np.nan, np.float32)
+            column[place[start : start + found]] = scores[known[source]]
+            joined.raw_scores[source] = column
+        start += found
+        request.calls.statuses.setdefault(
+            source, common_pb2.SourceStatus(name=source, state=common_pb2.SOURCE_STATE_OK)
+        ).candidate_count = found
+    return joined
 
 
 async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
@@ -176,12 +186,10 @@ async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
         limit=request.surface.source_limit,
         now_unix_s=request.now_unix_s,
     )
-    answers = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))
-    joined = Candidates(np.empty(0, np.int32))
-    for source, (rows, scores) in zip(sources, answers, strict=True):
-        _join(request, joined, source, rows, scores)
-    joined.rows = _distinct(joined.proposed.values())
+    found = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))
+    answers = dict(zip(sources, found, strict=True))
+    joined = _joined(request, answers)
     if POPULAR not in sources and len(joined.rows) < ENOUGH_CANDIDATES:
-        _join(request, joined, POPULAR, *await _from(mesh, request, POPULAR, wanted))
-        joined.rows = _distinct(joined.proposed.values())
+        answers[POPULAR] = await _from(mesh, request, POPULAR, wanted)
+        joined = _joined(request, answers)
     return joined

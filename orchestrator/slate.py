@@ -37,12 +37,12 @@ class Slate:
     relaxed: tuple[str, ...]
 
 
-def _jaccard(topics: npt.NDArray[np.uint64], sizes: Float32, one: int) -> Float32:
-    """Topic overlap of every candidate with one ``[n]``, in [0, 1]."""
-    shared = np.bitwise_count(topics & topics[one]).sum(axis=1).astype(np.float32)
-    union = sizes + sizes[one] - shared
-    overlap: Float32 = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlap
+def _membership(topics: npt.NDArray[np.uint64]) -> Float32:
+    """Which candidate has which of the topics that any has, 0 or 1 ``[n, n_topics]``."""
+    n, n_words = topics.shape
+    bits = np.ascontiguousarray(topics).view(np.uint8).reshape(n, n_words * 8)
+    has = np.unpackbits(bits, axis=1, bitorder="little")
+    return has[:, has.any(axis=0)].astype(np.float32)
 
 
 def select(
@@ -57,34 +57,35 @@ def select(
         topics: topic sets as bits, uint64 ``[n, n_words]``.
         rules: of this page.
     """
-    n = len(utility)
-    sizes = np.bitwise_count(topics).sum(axis=1).astype(np.float32)
-    topic_of_bit = np.unpackbits(
-        np.ascontiguousarray(topics).view(np.uint8).reshape(n, topics.shape[1] * 8),
-        axis=1,
-        bitorder="little",
-    ).astype(bool)
-    used_topics = topic_of_bit.any(axis=0)
-    membership = topic_of_bit[:, used_topics]
-    per_topic = np.zeros(membership.shape[1], np.int64)
-    available = np.isfinite(utility)
-    worth = np.where(available, utility, np.float32(0))
-    similarity = np.zeros(n, np.float32)
+    membership = _membership(topics)
+    sizes = membership.sum(axis=1)
+    per_topic = np.zeros(membership.shape[1], np.float32)
+    similarity = np.zeros(len(utility), np.float32)
+    can_be_shown = np.isfinite(utility)
+    worth = rules.mmr_lambda * np.where(can_be_shown, utility, np.float32(0))
+    # -inf: taken, or never to be shown.
+    left = np.where(can_be_shown, worth, -np.inf)
+    # The same, and -inf where a topic has its share already.
+    within_caps = left.copy()
     chosen: list[int] = []
     relaxed: list[str] = []
-    while len(chosen) < rules.slots:
-        full = per_topic >= rules.max_per_topic
-        within_caps = available & ~membership[:, full].any(axis=1)
-        if not within_caps.any():
-            if not available.any():
+    while len(chosen) < min(rules.slots, len(utility)):
+        marginal = within_caps - (1.0 - rules.mmr_lambda) * similarity
+        best = int(marginal.argmax())
+        if marginal[best] == -np.inf:
+            if within_caps is left or (left == -np.inf).all():
                 break
-            within_caps = available
-            if "max_per_topic" not in relaxed:
-                relaxed.append("max_per_topic")
-        marginal = rules.mmr_lambda * worth - (1.0 - rules.mmr_lambda) * similarity
-        best = int(np.argmax(np.where(within_caps, marginal, -np.inf)))
+            relaxed.append("max_per_topic")
+            within_caps = left
+            continue
         chosen.append(best)
-        available[best] = False
-        per_topic += membership[best]
-        np.maximum(similarity, _jaccard(topics, sizes, best), out=similarity)
+        left[best] = within_caps[best] = -np.inf
+        own = membership[best]
+        per_topic += own
+        if within_caps is not left:
+            for topic in np.flatnonzero(own * per_topic >= rules.max_per_topic):
+                within_caps[membership[:, topic] > 0] = -np.inf
+        # Overlap of topics: Jaccard's, of every candidate with the one just taken.
+        shared = membership @ own
+        np.maximum(similarity, shared / np.maximum(sizes + sizes[best] - shared, 1), out=similarity)
     return Slate(np.array(chosen, np.int32), tuple(relaxed))

@@ -54,7 +54,9 @@ class RunningMesh:
 
     def status(self) -> dict[str, Any]:
         """Applications by name, as ``recmesh status --json`` tells them."""
-        answer = json.loads(self.recmesh("status", "--json", check=False).stdout)
+        done = self.recmesh("status", "--json", check=False)
+        assert done.stdout, done.stderr
+        answer = json.loads(done.stdout)
         return {state["name"]: state for state in answer["applications"]}
 
     def processes(self, title: str) -> list[psutil.Process]:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from recmesh.deployments.address_book import Announcement, Role
+from recmesh.deployments.address_book import AddressBookClient, Announcement, Role
 from recmesh.deployments.applications import RUNNING, deploy, remove
-from recmesh.deployments.discovery import follow, from_address_book
+from recmesh.deployments.discovery import follow
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.mesh_config import ModelTable
 from recmesh.deployments.model_app import model_application
@@ -53,7 +53,7 @@ async def until(settled: Callable[[dict[str, Announcement]], bool]) -> list[str]
     """Addresses in the book once it is as it should be."""
     async with asyncio.timeout(30):
         while True:
-            known = {a.address: a for a in await from_address_book()}
+            known = {a.address: a for a in await AddressBookClient().replicas()}
             if settled(known):
                 return list(known)
             await asyncio.sleep(0.1)
@@ -81,7 +81,11 @@ async def test_replicas_are_found_survive_a_kill_and_leave(home: Home, cluster: 
 
     client = GrpcModelClient(MODEL, [])
     following = asyncio.create_task(
-        follow(from_address_book, Role.MODEL, lambda found: client.set_addresses(found[MODEL]))
+        follow(
+            AddressBookClient().replicas,
+            Role.MODEL,
+            lambda found: client.set_addresses(found[MODEL]),
+        )
     )
     try:
         await asyncio.sleep(1.0)
