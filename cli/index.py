@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -27,26 +28,28 @@ from recmesh.storage.errors import (
     UnavailableError,
 )
 from recmesh.storage.home import Home
+from recmesh.storage.index_rows import IndexRows, item_rows
 from recmesh.storage.milvus_index import MilvusIndex
 from recmesh.storage.milvus_process import MilvusProcess
 from recmesh.storage.vector_index import (
     EmbeddingVersion,
-    IndexedItem,
     VectorIndex,
     live_embedding_version,
     publish_embedding_version,
 )
+from recmesh.storage.vector_schema import ITEM_INDEX
 
 BATCH = 500
 
 
 def collection_name(embedding_version: str, dataset_version: str, artifact_version: str) -> str:
     """Name of the collection that holds these vectors; only letters, digits and ``_``."""
-    content = hashlib.sha256(f"{dataset_version} {artifact_version}".encode()).hexdigest()[:12]
+    made_of = f"{dataset_version} {artifact_version} {ITEM_INDEX.fingerprint}"
+    content = hashlib.sha256(made_of.encode()).hexdigest()[:12]
     return re.sub(r"\W", "_", f"items_{embedding_version}_{content}")
 
 
-def indexed_items(artifact: Artifact, dataset: Dataset) -> list[IndexedItem]:
+def indexed_items(artifact: Artifact, dataset: Dataset) -> IndexRows:
     """Rows of the collection, in the data set's order.
 
     Raises:
@@ -54,35 +57,38 @@ def indexed_items(artifact: Artifact, dataset: Dataset) -> list[IndexedItem]:
     """
     try:
         vectors = artifact.tensors["item_vectors"].astype(np.float32)
-        rows = {item_id: row for row, item_id in enumerate(artifact.strings["item_ids"])}
+        known = pa.array(artifact.strings["item_ids"], pa.string())
     except KeyError as error:
         raise ArtifactError(f"artifact nlp@{artifact.version} lacks {error}") from error
-    item_ids: list[str] = dataset.items["item_id"].to_pylist()
-    missing = sum(item_id not in rows for item_id in item_ids)
-    if missing:
+    rows = pc.index_in(dataset.items["item_id"], value_set=known)
+    if rows.null_count:
         raise DataError(
-            f"{missing} of {len(item_ids)} items have no vector in nlp@{artifact.version}; "
+            f"{rows.null_count} of {len(rows)} items have no vector in nlp@{artifact.version}; "
             "run: recmesh train nlp"
         )
-    return [
-        IndexedItem(item_id, vectors[rows[item_id]], text)
-        for item_id, text in zip(item_ids, item_texts(dataset), strict=True)
-    ]
+    return item_rows(
+        dataset.items,
+        dataset.campaigns,
+        vectors[rows.to_numpy()],
+        item_texts(dataset),
+        str(artifact.card.parameters["embedding_version"]),
+    )
 
 
 async def fill(
-    index: VectorIndex, record: EmbeddingVersion, items: Sequence[IndexedItem], progress: Progress
+    index: VectorIndex, record: EmbeddingVersion, rows: IndexRows, progress: Progress
 ) -> None:
     """Makes and fills the record's collection, and checks that it is complete.
 
     Raises:
+        InvalidRequestError: a row breaks the index's schema.
         UnavailableError: the index holds another number of rows than were written.
     """
-    task = progress.add_task("items indexed", total=len(items))
-    await index.create(record.collection, record.dim)
-    for start in range(0, len(items), BATCH):
-        await index.upsert(record.collection, items[start : start + BATCH])
-        progress.update(task, completed=min(start + BATCH, len(items)))
+    task = progress.add_task("items indexed", total=len(rows))
+    await index.create(record.collection, ITEM_INDEX, record.dim, expected_rows=len(rows))
+    for start in range(0, len(rows), BATCH):
+        await index.upsert(record.collection, rows[start : start + BATCH])
+        progress.update(task, completed=min(start + BATCH, len(rows)))
     count = await index.count(record.collection)
     if count != record.count:
         raise UnavailableError(f"{record.collection} holds {count} of {record.count} items")
@@ -98,14 +104,14 @@ async def _current(index: VectorIndex, home: Home, record: EmbeddingVersion) -> 
 
 
 async def _index(
-    home: Home, uri: str, record: EmbeddingVersion, items: Sequence[IndexedItem], quiet: bool
+    home: Home, uri: str, record: EmbeddingVersion, rows: IndexRows, quiet: bool
 ) -> bool:
     index = MilvusIndex(uri)
     try:
         if await _current(index, home, record):
             return False
         with Progress(console=Console(stderr=True), disable=quiet) as progress:
-            await fill(index, record, items, progress)
+            await fill(index, record, rows, progress)
         publish_embedding_version(home.vectors, record)
         return True
     finally:
@@ -131,13 +137,13 @@ def index_command(
     try:
         dataset = Dataset.open(home.dataset)
         artifact = ArtifactStore(home.artifacts).load("nlp")
-        items = indexed_items(artifact, dataset)
+        rows = indexed_items(artifact, dataset)
         version = str(artifact.card.parameters["embedding_version"])
         record = EmbeddingVersion(
             version=version,
             collection=collection_name(version, dataset.version, artifact.version),
             dim=int(artifact.tensors["item_vectors"].shape[1]),
-            count=len(items),
+            count=len(rows),
         )
         running = running_mesh(home)
         # The mesh's own Milvus has the file; another could not open it.
@@ -145,7 +151,7 @@ def index_command(
         embedded = nullcontext() if uri else MilvusProcess(home.vectors / "milvus.db")
         with embedded as process:
             address = process.uri if process else uri
-            changed = asyncio.run(_index(home, address, record, items, as_json))
+            changed = asyncio.run(_index(home, address, record, rows, as_json))
     except RecMeshError as error:
         typer.echo(f"recmesh index: {error}", err=True)
         raise typer.Exit(1) from error

@@ -23,7 +23,7 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import NotFoundError, RecMeshError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
-from recmesh.storage.vector_index import EmbeddingVersion, live_embedding_version
+from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery, live_embedding_version
 
 log = structlog.get_logger(__name__)
 
@@ -104,8 +104,7 @@ class OrchestratorServer:
 
     async def _warm_up(self, index: MilvusIndex, embedding: EmbeddingVersion) -> None:
         """Connects and loads the collection now, not within the first request's deadline."""
-        probe = np.zeros(embedding.dim, np.float32)
-        probe[0] = 1.0
+        probe = IndexQuery(np.eye(1, embedding.dim, dtype=np.float32), "warm up")
         try:
             await index.search(embedding.collection, probe, 1, timeout_s=WARM_UP_TIMEOUT_S)
         except RecMeshError as error:

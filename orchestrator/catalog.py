@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.interchange import POSITIVE_EVENT_TYPES
+from recmesh.storage.unix_time import NEVER_UNIX_S, UNKNOWN_UNIX_S, unix_s
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
-NEVER_UNIX_S = np.iinfo(np.int64).max
 DEFAULT_POPULARITY_HALF_LIFE_DAYS = 14.0
 
 
@@ -135,12 +135,6 @@ class Catalog:
         )
 
 
-def _unix_s(column: pa.ChunkedArray, missing: int) -> Int64:
-    seconds = pc.divide(pc.cast(column, pa.int64()), 1000)
-    filled: Int64 = pc.fill_null(seconds, missing).to_numpy().astype(np.int64)
-    return filled
-
-
 def log_scaled(popularity: Float32) -> Float32:
     """Decayed counts ``[n]`` as scores in [0, 1]; the most popular gets 1."""
     top = float(popularity.max()) if len(popularity) else 0.0
@@ -156,7 +150,7 @@ def recent_popularity(events: pa.Table, ids: list[str], half_life_days: float) -
     known = pc.is_valid(rows).to_numpy(zero_copy_only=False)
     if not known.any():
         return np.zeros(len(ids), np.float32)
-    at = _unix_s(positive["time"], 0)[known]
+    at = unix_s(positive["time"], UNKNOWN_UNIX_S)[known]
     age_days = (at.max() - at) / 86_400.0
     index = rows.filter(pc.is_valid(rows)).to_numpy().astype(np.int64)
     decayed = np.exp2(-age_days / half_life_days)
@@ -178,8 +172,8 @@ def item_catalog(
         specialties=TermSets.of(items["specialties"]),
         countries=TermSets.of(items["countries"]),
         languages=TermSets.of(items["language"]),
-        published_unix_s=_unix_s(items["published_at"], 0),
-        expires_unix_s=_unix_s(items["expires_at"], NEVER_UNIX_S),
+        published_unix_s=unix_s(items["published_at"], UNKNOWN_UNIX_S),
+        expires_unix_s=unix_s(items["expires_at"], NEVER_UNIX_S),
         popularity=recent_popularity(dataset.events, ids, popularity_half_life_days),
     )
 

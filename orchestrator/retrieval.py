@@ -15,16 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
+from recmesh.orchestrator.index_source import VECTOR_INDEX, from_index
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.v1 import common_pb2, model_pb2
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
-VECTOR_INDEX = "vector-index"
 POPULAR = "popular"
 FRESH = "fresh"
-EMBEDDER = "nlp"
 ENOUGH_CANDIDATES = 100
 """The longest page; a constant, so that all pages of a request are cuts of one slate."""
 
@@ -57,72 +56,13 @@ async def _from_model(
     return request.catalog.rows(list(answer.item_ids)), scores
 
 
-async def _from_index(mesh: Mesh, request: Admitted) -> tuple[Int32, Float32]:
-    nothing = np.empty(0, np.int32), np.empty(0, np.float32)
-    embedding = request.snapshot.embedding
-    if mesh.index is None or embedding is None or EMBEDDER not in mesh.models.clients:
-        request.calls.record(
-            VECTOR_INDEX, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "no embedding version is live"
-        )
-        return nothing
-    query = request.message.query
-    wanted = (
-        model_pb2.EmbedRequest(
-            request_id=request.request_id,
-            texts=model_pb2.TextBatch(texts=[query]),
-            now_unix_s=request.now_unix_s,
-        )
-        if query
-        else model_pb2.EmbedRequest(
-            request_id=request.request_id, user=request.features, now_unix_s=request.now_unix_s
-        )
-    )
-    embedded = await request.calls.ask(
-        EMBEDDER,
-        request.surface.source_timeout_s,
-        lambda timeout_s: mesh.models.clients[EMBEDDER].embed(wanted, timeout_s=timeout_s),
-    )
-    if embedded is None:
-        request.calls.record(
-            VECTOR_INDEX, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "no vector to search with"
-        )
-        return nothing
-    if len(embedded.missing) > 0:
-        return nothing
-    if embedded.embedding_version != embedding.version:
-        request.calls.record(
-            VECTOR_INDEX,
-            common_pb2.SOURCE_STATE_ERROR,
-            0.0,
-            f"encoder speaks {embedded.embedding_version}, the index {embedding.version}",
-        )
-        return nothing
-    index, vector = mesh.index, np.array(embedded.values, np.float32)
-    limit = request.surface.source_limit
-    found = await request.calls.ask(
-        VECTOR_INDEX,
-        request.surface.source_timeout_s,
-        lambda timeout_s: (
-            index.search_hybrid(embedding.collection, vector, query, limit, timeout_s=timeout_s)
-            if query
-            else index.search(embedding.collection, vector, limit, timeout_s=timeout_s)
-        ),
-    )
-    if found is None:
-        return nothing
-    request.calls.statuses[VECTOR_INDEX].version = embedding.version
-    # Fused ranks and cosines have different scales; the rank reads the same for both.
-    scores = (1.0 - np.arange(len(found.item_ids)) / limit).astype(np.float32)
-    return request.catalog.rows(found.item_ids), scores
-
-
 async def _from(
     mesh: Mesh, request: Admitted, source: str, wanted: model_pb2.RetrieveRequest
 ) -> tuple[Int32, Float32]:
     if source in mesh.models.clients:
         return await _from_model(mesh, request, source, wanted)
     if source == VECTOR_INDEX:
-        return await _from_index(mesh, request)
+        return await from_index(mesh, request)
     if source in (POPULAR, FRESH):
         catalog = request.catalog
         rows = (catalog.popular_rows if source == POPULAR else catalog.fresh_rows)[

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import ScoreMatrix, score_matrix
+from recmesh.orchestrator.index_source import VECTOR_INDEX
 from recmesh.orchestrator.mesh import Mesh
-from recmesh.orchestrator.retrieval import POPULAR, VECTOR_INDEX, Candidates
+from recmesh.orchestrator.retrieval import POPULAR, Candidates
 from recmesh.v1 import common_pb2, model_pb2
 
 Int32 = npt.NDArray[np.int32]

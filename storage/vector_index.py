@@ -17,9 +17,25 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recmesh.storage.errors import DataError, NotFoundError
+from recmesh.storage.errors import DataError, InvalidRequestError, NotFoundError
+from recmesh.storage.index_filter import IndexFilter
+from recmesh.storage.index_rows import IndexRows, check_vectors, cut
+from recmesh.storage.vector_schema import IndexSchema
 
 Float32 = npt.NDArray[np.float32]
+
+MAX_LIMIT = 16_384
+"""Most rows of one leg: Milvus' own bound."""
+
+
+def check_limit(limit: int) -> None:
+    """Refuses limits out of their range.
+
+    Raises:
+        InvalidRequestError: names the range.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequestError("limit", f"is {limit}; it lies in [1, {MAX_LIMIT}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,54 +80,119 @@ def live_embedding_version(folder: Path) -> EmbeddingVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexedItem:
-    """One row of a collection."""
+class IndexQuery:
+    """What to look for: by meaning, by words, or by both."""
 
-    item_id: str
-    vector: Float32
-    """Unit length, float32 ``[dim]``."""
-    text: str
-    """What BM25 reads."""
+    vectors: Float32 | None = None
+    """``[n, dim]``, finite and not all zero; each is searched on its own, for users with
+    several interests. None: no search by meaning."""
+    text: str = ""
+    """Searched by BM25; cut to 65,535 bytes. Empty: no search by words."""
+
+    def checked(self, dim: int) -> IndexQuery:
+        """The query as a collection of ``dim`` dimensions can answer it.
+
+        Raises:
+            InvalidRequestError: it asks for nothing, or a vector cannot be compared.
+        """
+        if self.vectors is not None:
+            check_vectors(self.vectors, dim, "vectors")
+        vectors = self.vectors if self.vectors is not None and len(self.vectors) else None
+        text = cut(self.text) if self.text.strip() else ""
+        if vectors is None and not text:
+            raise InvalidRequestError("query", "has neither vectors nor words")
+        return IndexQuery(vectors, text)
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
-    """Distinct items, best first, with scores that do not increase."""
+class Hits:
+    """Distinct rows that a search found, each with the score of every leg that found it.
 
-    item_ids: list[str]
-    scores: Float32
+    Ordered by cosine, then by BM25, both descending; who wants one order of both fuses them.
+    """
+
+    ids: list[str]
+    dense: Float32
+    """Cosine in [-1, 1], of the query's nearest vector that found it ``[n]``; NaN: none did."""
+    words: Float32
+    """BM25, above 0 ``[n]``; NaN: not found by words."""
+
+    @classmethod
+    def joined(cls, legs: Sequence[tuple[Sequence[str], Float32]], words: int) -> Hits:
+        """From every leg's ids and scores; the last ``words`` (0 or 1) of them by words."""
+        dense: dict[str, float] = {}
+        for ids, scores in legs[: len(legs) - words]:
+            for id_, score in zip(ids, scores.tolist(), strict=True):
+                dense[id_] = max(score, dense.get(id_, score))
+        worded: dict[str, float] = {}
+        for ids, scores in legs[len(legs) - words :]:
+            worded = dict(zip(ids, scores.tolist(), strict=True))
+        nowhere = float("nan")
+        found = list(dense | worded)
+        near = np.array([dense.get(id_, nowhere) for id_ in found], np.float32)
+        matched = np.array([worded.get(id_, nowhere) for id_ in found], np.float32)
+        order = np.lexsort((-matched, -near))  # NaN comes last
+        return cls([found[row] for row in order.tolist()], near[order], matched[order])
 
 
 class VectorIndex(Protocol):
-    """Collections of items that are found by vector, by words, or by both.
+    """Collections of rows that are found by vector, by words, or by both.
 
     All calls raise :class:`~recmesh.storage.errors.UnavailableError` when the index
     cannot be reached, :class:`~recmesh.storage.errors.DeadlineError` when ``timeout_s``
-    passes, and :class:`~recmesh.storage.errors.NotFoundError` for an unknown collection.
-    An adapter belongs to the event loop it was made in.
+    passes, :class:`~recmesh.storage.errors.NotFoundError` for an unknown collection, and
+    :class:`~recmesh.storage.errors.ConfigurationError` for one that was made for another
+    schema. An adapter belongs to the event loop it was made in.
     """
 
-    async def create(self, collection: str, dim: int) -> None:
-        """Makes an empty collection; replaces one of the same name."""
+    async def create(
+        self, collection: str, schema: IndexSchema, dim: int, *, expected_rows: int = 0
+    ) -> None:
+        """Makes an empty collection; replaces one of the same name.
 
-    async def upsert(self, collection: str, items: Sequence[IndexedItem]) -> None:
-        """Adds or replaces rows. Found by searches once the call returns."""
+        ``expected_rows`` chooses the kind of index: :mod:`recmesh.storage.index_choice`.
+        """
 
-    async def delete(self, collection: str, item_ids: Sequence[str]) -> None:
+    async def upsert(self, collection: str, rows: IndexRows) -> None:
+        """Adds or replaces rows. This adapter's searches find them once the call returns.
+
+        Raises:
+            InvalidRequestError: a row breaks the schema; nothing was written.
+        """
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Removes rows; unknown ids are not errors."""
 
     async def count(self, collection: str) -> int:
         """Rows in the collection."""
 
-    async def search(
-        self, collection: str, vector: Float32, limit: int, *, timeout_s: float
-    ) -> Neighbours:
-        """Nearest items by cosine similarity, in [-1, 1]."""
+    async def content_hashes(self, collection: str) -> dict[str, str]:
+        """Every row's ``content_hash`` by its id: what need not be embedded again."""
 
-    async def search_hybrid(
-        self, collection: str, vector: Float32, text: str, limit: int, *, timeout_s: float
-    ) -> Neighbours:
-        """Best items by vector and BM25 together, fused by reciprocal rank."""
+    async def search(
+        self,
+        collection: str,
+        query: IndexQuery,
+        limit: int,
+        *,
+        where: IndexFilter | None = None,
+        timeout_s: float,
+    ) -> Hits:
+        """The best rows of every leg, of those that meet the filter.
+
+        A leg is one vector of the query, or its words.
+
+        Args:
+            collection: where to look.
+            query: what to look for.
+            limit: rows of each leg, from 1 to 16,384.
+            where: narrows the rows before they are searched, not after.
+            timeout_s: for all legs together.
+
+        Raises:
+            InvalidRequestError: the query asks for nothing, a vector has another dimension
+                or is not finite, or the limit is out of its range.
+        """
 
     async def drop(self, collection: str) -> None:
         """Removes a collection; an unknown one is not an error."""
