@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench clean
+.PHONY: help run test gates bench bench-index clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@echo "installing pinned dependencies into $(VENV) (about 2 minutes, downloads aside)"
@@ -43,6 +43,9 @@ gates: $(INSTALLED) ## Format, lint, types, imports, contract
 
 bench: $(INSTALLED) ## CPU per request, requests/s and latency of four arrangements, side by side
 	$(BIN)/python -m benchmarks.arrangements $(BENCH)
+
+bench-index: $(INSTALLED) ## Vector indexes side by side: build, recall, latency, CPU, memory
+	$(BIN)/python -m benchmarks.vector_index $(BENCH)
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh

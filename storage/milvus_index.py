@@ -65,8 +65,8 @@ CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
 }
-_UNSAFE = re.compile(r"""[\x00-\x1f\x7f"'\\%]""")
 NOT_FOUND_CODE = 100  # Milvus' CollectionNotFound
+UNSAFE_IN_KEYS = re.compile(r"""[\x00-\x1f\x7f"'\\%\ud800-\udfff]""")
 
 
 def _translated(error: Exception, collection: str) -> RecMeshError:
@@ -163,8 +163,10 @@ class MilvusIndex:
         if known is None:
             await self._client.load_collection(collection)
             described = await self._client.describe_collection(collection)
-            index = await self._client.describe_index(collection, VECTOR)
             fields = {field["name"]: field for field in described["fields"]}
+            if not {ID, VECTOR, TEXT, SPARSE} <= set(fields):
+                raise ConfigurationError(f"{collection} is not RecMesh's; run: recmesh index")
+            index = await self._client.describe_index(collection, VECTOR)
             known = self._loaded[collection] = _Collection(
                 collection,
                 int(fields[VECTOR]["params"]["dim"]),
@@ -329,7 +331,7 @@ def _key(id_: str) -> str:
     The embedded Milvus replaces rows by an expression that it writes itself and in which it
     escapes nothing: a quote in an id would end the literal. They are percent-encoded.
     """
-    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", id_)
+    return UNSAFE_IN_KEYS.sub(lambda found: f"%{ord(found[0]):02X}", id_)
 
 
 def _id(key: str) -> str:

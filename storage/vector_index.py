@@ -156,6 +156,8 @@ class VectorIndex(Protocol):
     async def upsert(self, collection: str, rows: IndexRows) -> None:
         """Adds or replaces rows. This adapter's searches find them once the call returns.
 
+        When the index fails meanwhile, some of the rows may be written: upsert them again.
+
         Raises:
             InvalidRequestError: a row breaks the schema; nothing was written.
         """

@@ -252,7 +252,7 @@ async def test_deleted_rows_are_not_found(changed: VectorIndex) -> None:
 
 
 async def test_deleting_an_odd_id_deletes_nothing_else(changed: VectorIndex) -> None:
-    await changed.delete(OWN, ['"] or id != ["', "i0\n", "') or 1==1 --", "\\"])
+    await changed.delete(OWN, ['"] or id != ["', "i0\n", "') or 1==1 --", "\\", "\ud800"])
     assert await changed.count(OWN) == len(ITEMS)
 
 
