@@ -213,10 +213,10 @@ def show(rows: list[Row], refused: dict[str, str], console: Console) -> None:
         console.print(f"{name}: {reason}")
 
 
-async def offered(dim: int) -> dict[str, str]:
-    """Why the embedded Milvus refuses a kind of index, by its name; it offers the others."""
+async def offered(names: list[str], dim: int) -> dict[str, str]:
+    """Why the embedded Milvus refuses kinds of index, by their names; it offers the others."""
     refused = {}
-    for name in CHOICES:
+    for name in names:
         async with opened(name) as (index, _):
             try:
                 await index.create("bench", ITEM_INDEX, dim)
@@ -227,8 +227,8 @@ async def offered(dim: int) -> dict[str, str]:
 
 async def run(arguments: argparse.Namespace, console: Console) -> None:
     """Measures everything that was asked for."""
-    refused = await offered(arguments.dim)
-    names = [name for name in (*CHOICES, EXACT) if name not in refused]
+    refused = await offered([n for n in arguments.indexes if n != EXACT], arguments.dim)
+    names = [name for name in arguments.indexes if name not in refused]
     measured = []
     for size in arguments.sizes:
         drawn = clustered(
@@ -250,6 +250,9 @@ def main() -> None:
     """Reads the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument(
+        "--indexes", nargs="+", default=[*CHOICES, EXACT], choices=[*CHOICES, EXACT]
+    )
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--clusters", type=int, default=500)
