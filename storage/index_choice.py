@@ -28,8 +28,8 @@ def index_for(rows: int, *, embedded: bool) -> IndexChoice:
 
     Args:
         rows: expected at its fullest; 0: unknown, taken as few.
-        embedded: whether Milvus is the embedded one. It builds no index: what it calls
-            IVF_FLAT scans every row too, as its measured recall and time show.
+        embedded: whether Milvus is the embedded one. Beside FLAT it offers IVF_FLAT, which
+            looks into some of its lists only.
     """
     if embedded or rows < EXACT_BELOW_ROWS:
         return IndexChoice("FLAT", {})

@@ -7,6 +7,7 @@ fields, no filter templates, no escapes of control characters in expressions.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -54,6 +55,9 @@ from recmesh.storage.vector_schema import (
     IndexField,
     IndexSchema,
 )
+
+# It logs every error with a traceback before it raises it; who catches it decides.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 ADMIN_TIMEOUT_S = 30.0
 BATCH = 500
