@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import Float32
+from recmesh.orchestrator.index_source import VECTOR_INDEX
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
-from recmesh.orchestrator.retrieval import VECTOR_INDEX, Candidates
+from recmesh.orchestrator.retrieval import Candidates
 from recmesh.v1 import common_pb2, recommendation_pb2
 
 Int32 = npt.NDArray[np.int32]
