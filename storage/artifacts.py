@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from safetensors.numpy import save_file
 from recmesh.storage.errors import ArtifactError, NotFoundError
 
 FORMAT = 1
+STRINGS = "strings."
+"""Begins the names of string lists in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,33 @@ class Artifact:
     card: ModelCard
     tensors: Mapping[str, npt.NDArray[Any]]
     strings: Mapping[str, list[str]]
+    appended: Path | None = None
+    """Folder of what was added after training (:mod:`recmesh.storage.appended_vectors`)."""
+
+
+def _packed(
+    tensors: Mapping[str, npt.NDArray[Any]], strings: Mapping[str, Sequence[str]]
+) -> dict[str, npt.NDArray[Any]]:
+    packed = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    for name, values in strings.items():
+        packed[f"{STRINGS}{name}"] = np.frombuffer(
+            json.dumps(list(values), ensure_ascii=False).encode(), dtype=np.uint8
+        )
+    return packed
+
+
+def _read(file: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, list[str]]]:
+    """Tensors and strings of a file."""
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    strings: dict[str, list[str]] = {}
+    with safe_open(file, framework="np") as opened:
+        for name in opened.keys():  # noqa: SIM118 - not a dict
+            tensor = opened.get_tensor(name)
+            if name.startswith(STRINGS):
+                strings[name.removeprefix(STRINGS)] = json.loads(tensor.tobytes())
+            else:
+                tensors[name] = tensor
+    return tensors, strings
 
 
 class ArtifactStore:
@@ -84,11 +113,7 @@ class ArtifactStore:
         """
         folder = self._root / card.model
         folder.mkdir(parents=True, exist_ok=True)
-        packed = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        for name, values in strings.items():
-            packed[f"strings.{name}"] = np.frombuffer(
-                json.dumps(list(values), ensure_ascii=False).encode(), dtype=np.uint8
-            )
+        packed = _packed(tensors, strings)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".publishing-") as scratch:
             save_file(packed, Path(scratch) / "model.safetensors")
             card_text = json.dumps(asdict(card), indent=2, sort_keys=True, ensure_ascii=False)
@@ -103,6 +128,49 @@ class ArtifactStore:
                     (Path(scratch) / name).replace(target / name)
         self.make_live(card.model, version)
         return version
+
+    def appended(self, model: str) -> Path:
+        """Folder of what was added to any version of a model after training."""
+        return self._root / model / "appended"
+
+    def models(self) -> list[str]:
+        """Models with a folder, by name."""
+        return sorted(folder.name for folder in self._root.glob("*") if folder.is_dir())
+
+    def replace_strings(self, replaced: Callable[[str, int], str]) -> list[str]:
+        """Rewrites strings of all versions in place; returns the models that this changed.
+
+        ``replaced`` is given a string and its row. The version keeps its name, because
+        replicas start from it; it names the content as it was published.
+        """
+        changed = set()
+        for model, file in self._files():
+            tensors, strings = _read(file)
+            new = {
+                name: [replaced(text, row) for row, text in enumerate(texts)]
+                for name, texts in strings.items()
+            }
+            if new != strings:
+                pending = file.with_suffix(f".{os.getpid()}")
+                save_file(_packed(tensors, new), pending)
+                pending.replace(file)
+                changed.add(model)
+        return sorted(changed)
+
+    def count_strings(self, wanted: Set[str]) -> dict[str, int]:
+        """How many strings of all versions are among the wanted, by model."""
+        found: dict[str, int] = {}
+        for model, file in self._files():
+            _, strings = _read(file)
+            count = sum(text in wanted for texts in strings.values() for text in texts)
+            if count:
+                found[model] = found.get(model, 0) + count
+        return found
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for file in sorted(self._root.glob("*/*/model.safetensors")):
+            if not file.parent.name.startswith("."):
+                yield file.parent.parent.name, file
 
     def make_live(self, model: str, version: str) -> None:
         """Points the model's live record at a published version, atomically."""
@@ -150,17 +218,9 @@ class ArtifactStore:
                     f"artifact {model}@{version} has format {card.format}, this release reads "
                     f"{FORMAT}; run: recmesh train {model}"
                 )
-            tensors: dict[str, npt.NDArray[Any]] = {}
-            strings: dict[str, list[str]] = {}
-            with safe_open(folder / "model.safetensors", framework="np") as file:
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    tensor = file.get_tensor(name)
-                    if name.startswith("strings."):
-                        strings[name.removeprefix("strings.")] = json.loads(tensor.tobytes())
-                    else:
-                        tensors[name] = tensor
+            tensors, strings = _read(folder / "model.safetensors")
         except FileNotFoundError as error:
             raise NotFoundError(f"model {model} has no version {version}") from error
         except (ValueError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"artifact {model}@{version} is damaged: {error}") from error
-        return Artifact(version=version, card=card, tensors=tensors, strings=strings)
+        return Artifact(version, card, tensors, strings, self.appended(model))

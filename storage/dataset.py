@@ -2,23 +2,26 @@
 
 A data set is a folder with ``dataset.json`` and one Parquet file a table, named there.
 ``dataset.json`` is replaced atomically, so a reader sees one consistent version for as
-long as it holds the object. ``recmesh ingest`` is the only writer.
+long as it holds the object. ``recmesh ingest`` and the erasure of users are the only writers.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recmesh.storage.errors import DataError, NotFoundError
+from recmesh.storage.catalog_overlay import CatalogOverlay
+from recmesh.storage.errors import DataError, NotFoundError, UnavailableError
 from recmesh.storage.interchange import TABLES, TableSchema
 
 MANIFEST = "dataset.json"
+WRITTEN = "+"
+"""Between the version of what was ingested and the number of the last write."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Dataset:
 
     files: dict[str, Path]
     """Parquet file of every table that has rows, by table name."""
+
+    overlay: CatalogOverlay | None = field(default=None, kw_only=True)
+    """What callers wrote since; None: nothing."""
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -53,11 +59,35 @@ class Dataset:
         except (ValueError, KeyError, AttributeError) as error:
             raise DataError(f"{manifest} is damaged ({error}); ingest again") from error
 
+    @property
+    def ingested_version(self) -> str:
+        """The version of what was ingested, whatever was written since."""
+        return self.version.partition(WRITTEN)[0]
+
+    @property
+    def catalog_seq(self) -> int:
+        """The last write to the catalog that is in it."""
+        return self.overlay.changes.through_seq if self.overlay else 0
+
+    def under(self, overlay: CatalogOverlay) -> Dataset:
+        """The same data set with what callers wrote since."""
+        version = self.version
+        if overlay.version:
+            version = f"{version}{WRITTEN}{overlay.version}"
+        return replace(self, version=version, overlay=overlay)
+
     def _table(self, schema: TableSchema) -> pa.Table:
         file = self.files.get(schema.name)
         if file is None:
-            return schema.columns.empty_table()
-        return pq.read_table(file, schema=schema.columns)
+            table = schema.columns.empty_table()
+        else:
+            try:
+                table = pq.read_table(file, schema=schema.columns)
+            except FileNotFoundError as error:
+                raise UnavailableError(
+                    f"the {schema.name} were rewritten meanwhile; run it again"
+                ) from error
+        return self.overlay.on(schema, table) if self.overlay else table
 
     @cached_property
     def items(self) -> pa.Table:

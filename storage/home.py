@@ -24,6 +24,11 @@ class Home:
         return self.root / "dataset"
 
     @property
+    def database(self) -> Path:
+        """The embedded SQL database; not used where ``database.uri`` names another."""
+        return self.root / "recmesh.db"
+
+    @property
     def artifacts(self) -> Path:
         """Trained models, content-addressed."""
         return self.root / "artifacts"

@@ -17,11 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.dataset import MANIFEST, Dataset
 from recmesh.storage.errors import DataError, NotFoundError, UnavailableError
 from recmesh.storage.interchange import CITATIONS, QRELS, QUERIES, TABLES, TEXT_LIST, TableSchema
 from recmesh.storage.row_validation import check_rows
 from recmesh.storage.source_file import SUFFIXES, read_chunks
+
+QUARANTINE = "quarantine"
+"""Folder of the rows that were not taken."""
 
 Progress = Callable[[int, int, str], None]
 """Files done, files in all, name of the file at hand."""
@@ -29,7 +33,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(slots=True)
 class TableCounts:
-    """What became of a table's rows; ``read`` is the sum of the other five."""
+    """What became of a table's rows; ``read`` is the sum of the next six."""
 
     read: int = 0
     added: int = 0
@@ -38,6 +42,10 @@ class TableCounts:
     superseded: int = 0
     """Rows that a later row of the same run with the same key replaced."""
     quarantined: int = 0
+    erased: int = 0
+    """Rows that name a user who was erased; dropped."""
+    outranked: int = 0
+    """Rows that count for nothing, because a caller wrote or deleted their key."""
 
 
 @dataclass(slots=True)
@@ -65,7 +73,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UnavailableError(f"another ingest is writing {folder}; try again") from error
+            raise UnavailableError(f"another process is writing {folder}; try again") from error
         yield
 
 
@@ -146,8 +154,7 @@ def _upsert(
     fresh.clear()
     if table.num_rows == 0:
         return table
-    key = pc.binary_join_element_wise(*(table[name] for name in schema.key), "\x00")
-    codes = key.combine_chunks().dictionary_encode()
+    codes = schema.keys_of(table).dictionary_encode()
     codes = (codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes).indices
     last = np.zeros(pc.max(codes).as_py() + 1, dtype=np.int64)
     last[codes.to_numpy()] = np.arange(table.num_rows)  # the last assignment wins
@@ -175,6 +182,43 @@ def _write(folder: Path, name: str, table: pa.Table) -> str:
     return file
 
 
+def _record(folder: Path, files: dict[str, str], digests: dict[str, str]) -> str:
+    """Makes these files the data set, at once; returns its version."""
+    version = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+    state = {"version": version, "files": files, "sources": digests}
+    _replace(folder / MANIFEST, json.dumps(state, indent=2, sort_keys=True))
+    return version
+
+
+def _keep_only(folder: Path, names: set[str]) -> None:
+    for file in folder.glob("*.parquet"):
+        if file.name not in names:
+            file.unlink()
+
+
+def rewrite(folder: Path, keep: Callable[[str, pa.Table], pa.Table]) -> None:
+    """Replaces every table by what ``keep``, given its name, keeps of it.
+
+    Versions before are deleted at once, even from under those who read them.
+
+    Raises:
+        UnavailableError: an ingest is writing the data set.
+    """
+    with _locked(folder):
+        if not (folder / MANIFEST).is_file():
+            return
+        record = json.loads((folder / MANIFEST).read_text())
+        files: dict[str, str] = dict(record["files"])
+        for name, schema in TABLES.items():
+            if name in files:
+                table = pq.read_table(folder / files[name], schema=schema.columns)
+                kept = keep(name, table)
+                if kept.num_rows < table.num_rows:
+                    files[name] = _write(folder, name, kept)
+        _record(folder, files, record.get("sources", {}))
+        _keep_only(folder, set(files.values()))
+
+
 def _given(file: Path) -> bool:
     """Whether a file is meant for ingestion; hidden ones are editors' and file systems'."""
     beside = (QUERIES, QRELS, CITATIONS)
@@ -195,8 +239,8 @@ def _unknown(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> int:
 class _Run:
     """One ingestion under the lock: nothing of it counts before :meth:`commit`."""
 
-    def __init__(self, home: Path, report: IngestReport) -> None:
-        self._home, self._report = home, report
+    def __init__(self, home: Path, report: IngestReport, overlay: CatalogOverlay | None) -> None:
+        self._home, self._report, self._overlay = home, report, overlay
         manifest = home / MANIFEST
         exists = manifest.is_file()
         self._old = Dataset.open(home) if exists else Dataset("", {})
@@ -231,6 +275,11 @@ class _Run:
         """Writes the table anew, if there is anything new for it."""
         if fresh:
             counts = self._report.tables[schema.name]
+            if self._overlay is not None:
+                for place, rows in enumerate(fresh):
+                    fresh[place] = self._overlay.changes.erased.without(schema.name, rows)
+                    counts.erased += rows.num_rows - fresh[place].num_rows
+                    counts.outranked += self._overlay.outranked(schema, fresh[place])
             # A data set keeps the tables it has read; this one goes with its table.
             old = Dataset(self._old.version, self._old.files)
             table = _upsert(schema, getattr(old, schema.name), fresh, counts)
@@ -240,31 +289,27 @@ class _Run:
     def commit(self) -> None:
         """Makes the new version the current one."""
         for file, bad in self._bad.items():
-            _quarantine(self._home / "quarantine", file, bad)
+            _quarantine(self._home / QUARANTINE, file, self._without_erased(bad))
         self._count_unknown()
-        content = json.dumps(self._files, sort_keys=True)
-        self._report.version = hashlib.sha256(content.encode()).hexdigest()[:16]
-        state = {
-            "version": self._report.version,
-            "files": self._files,
-            "sources": self._digests,
-        }
-        _replace(self._home / MANIFEST, json.dumps(state, indent=2, sort_keys=True))
+        self._report.version = _record(self._home, self._files, self._digests)
         # Readers may still hold the version before, so only older files go.
-        self._keep_only({*self._files.values(), *(f.name for f in self._old.files.values())})
+        old = {file.name for file in self._old.files.values()}
+        _keep_only(self._home, old | set(self._files.values()))
 
     def abandon(self) -> None:
         """Removes what the current version does not name; it may be the new one already."""
         if (self._home / MANIFEST).is_file():
             current = {file.name for file in Dataset.open(self._home).files.values()}
-            self._keep_only(current | {file.name for file in self._old.files.values()})
+            _keep_only(self._home, current | {file.name for file in self._old.files.values()})
         else:
-            self._keep_only(set())
+            _keep_only(self._home, set())
 
-    def _keep_only(self, names: set[str]) -> None:
-        for file in self._home.glob("*.parquet"):
-            if file.name not in names:
-                file.unlink()
+    def _without_erased(self, bad: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of erased users are not kept, not even as rows that were not taken."""
+        if self._overlay is None:
+            return bad
+        erased = self._overlay.changes.erased
+        return [record for record in bad if not erased.named_in(record)]
 
     def _ids(self, name: str, columns: list[str]) -> pa.Table:
         if name not in self._files:
@@ -282,8 +327,16 @@ class _Run:
         self._report.events_of_unknown_users = _unknown(events["user_id"], users["user_id"])
 
 
-def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: None) -> IngestReport:
+def ingest(
+    source: Path,
+    home_dataset: Path,
+    progress: Progress = lambda *_: None,
+    overlay: CatalogOverlay | None = None,
+) -> IngestReport:
     """Upserts every file of ``source`` that is new or has changed.
+
+    ``overlay`` is what callers wrote: users whom it erased do not come back, and rows that it
+    outranks are counted.
 
     A file that cannot be read is quarantined as a whole and the others go on. A crash or
     Ctrl-C leaves the version before readable: files are named by content and
@@ -303,7 +356,7 @@ def ingest(source: Path, home_dataset: Path, progress: Progress = lambda *_: Non
     report = IngestReport()
     report.warnings += [f"{f.name}: names no table; ignored" for f, s in tables.items() if not s]
     with _locked(home_dataset):
-        run = _Run(home_dataset, report)
+        run = _Run(home_dataset, report, overlay)
         try:
             done = 0
             # Table by table, so that only one is in memory at a time.

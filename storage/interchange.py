@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
 TEXT_LIST = pa.list_(pa.string())
@@ -41,6 +42,11 @@ class TableSchema:
     columns: pa.Schema
     key: tuple[str, ...]
     required: tuple[str, ...]
+
+    def keys_of(self, table: pa.Table) -> pa.Array:
+        """One string a row that identifies it."""
+        key = pc.binary_join_element_wise(*(table[name] for name in self.key), "\x00")
+        return key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key
 
 
 ITEMS = TableSchema(

@@ -53,6 +53,8 @@ class EmbeddingVersion:
     dim: int
     count: int
     """Vectors in the collection when it was published."""
+    catalog_seq: int = 0
+    """The last write to the catalog that was in it then."""
 
 
 def publish_embedding_version(folder: Path, record: EmbeddingVersion) -> None:

@@ -31,18 +31,18 @@ class EarlierDataset(Dataset):
     @classmethod
     def of(cls, dataset: Dataset, moment: datetime) -> EarlierDataset:
         """``dataset`` before ``moment``."""
-        return cls(dataset.version, dataset.files, moment)
+        return cls(dataset.version, dataset.files, moment, overlay=dataset.overlay)
 
     @cached_property
     def events(self) -> pa.Table:
         """Events before the moment, by ascending time."""
-        events = Dataset(self.version, self.files).events
+        events = Dataset(self.version, self.files, overlay=self.overlay).events
         return events.filter(pc.less(events["time"], pa.scalar(self.moment, TIMESTAMP)))
 
     @cached_property
     def edges(self) -> pa.Table:
         """Edges made before the moment, in ingestion order."""
-        edges = Dataset(self.version, self.files).edges
+        edges = Dataset(self.version, self.files, overlay=self.overlay).edges
         old = pc.less(edges["created_at"], pa.scalar(self.moment, TIMESTAMP))
         return edges.filter(pc.fill_null(old, True))
 

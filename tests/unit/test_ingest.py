@@ -130,7 +130,7 @@ def test_two_at_once_is_a_clear_error(source: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     with (tmp_path / "d/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UnavailableError, match="another ingest"):
+        with pytest.raises(UnavailableError, match="another process"):
             ingest(source, tmp_path / "d")
 
 

@@ -58,7 +58,7 @@ class Item(_message.Message):
     """Who paid for its making. Empty: nobody."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Topic ids, kebab-case. Empty: unknown."""
+        """Topics, the same texts as in ingested data. Empty: unknown."""
 
     @_builtins.property
     def specialties(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -78,7 +78,7 @@ class Item(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Not shown from then on. Empty: never expires."""
+        """Not shown from then on; after published_at. Empty: never expires."""
 
     def __init__(
         self,
@@ -173,11 +173,11 @@ class Edge(_message.Message):
     source_user_id: _builtins.str
     """From whom."""
     target_user_id: _builtins.str
-    """To whom."""
+    """To whom; another user."""
     edge_type: _builtins.str
     """Kebab-case kind: "follow", "colleague", "advice", "discussion", "friend"."""
     weight: _builtins.float
-    """Strength, above 0. Zero: 1."""
+    """Strength, above 0, at most 1000000. Zero: 1."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was made. Empty: unknown."""
@@ -470,20 +470,56 @@ class DeleteUsersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
     deleted: _builtins.int
     """Users that were there."""
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureCheck]:
+        """Every store that was searched for the ids afterwards."""
+
     def __init__(
         self,
         *,
         deleted: _builtins.int = ...,
+        checks: _abc.Iterable[Global___ErasureCheck] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "deleted", b"deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteUsersResponse: _TypeAlias = DeleteUsersResponse  # noqa: Y015
+
+@_typing.final
+class ErasureCheck(_message.Message):
+    """What a search for erased ids found in one store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    """The store: a table, a kind of files, the vector index."""
+    remaining: _builtins.int
+    """Places that still hold one of the ids. Zero: erased."""
+    note: _builtins.str
+    """What was done, what must still be done and by whom. Empty: nothing to say."""
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        remaining: _builtins.int = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "remaining", b"remaining", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureCheck: _TypeAlias = ErasureCheck  # noqa: Y015
 
 @_typing.final
 class UpsertEdgesRequest(_message.Message):

@@ -26,8 +26,11 @@ if _version_not_supported:
 
 
 class CatalogServiceStub:
-    """Writes the catalog. All writes are idempotent: the same message twice is the
-    same state once.
+    """Writes the catalog. A write is acknowledged once it is durable, and shows in
+    recommendations within seconds. All writes are idempotent: the same message twice is
+    the same state once. A message that names a key twice is refused, because it does not
+    say which row counts. A write replaces the whole row. Written rows outrank ingested
+    ones of the same key, whenever either came.
     """
 
     def __init__(self, channel):
@@ -74,8 +77,11 @@ class CatalogServiceStub:
 
 
 class CatalogServiceServicer:
-    """Writes the catalog. All writes are idempotent: the same message twice is the
-    same state once.
+    """Writes the catalog. A write is acknowledged once it is durable, and shows in
+    recommendations within seconds. All writes are idempotent: the same message twice is
+    the same state once. A message that names a key twice is refused, because it does not
+    say which row counts. A write replaces the whole row. Written rows outrank ingested
+    ones of the same key, whenever either came.
     """
 
     def UpsertItems(self, request, context):
@@ -100,7 +106,9 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUsers(self, request, context):
-        """Erases users everywhere: profile, history, vectors, future training data.
+        """Erases users everywhere: profile, history, vectors, future training data. Only a
+        salted hash of the id stays, so that old files and late messages do not bring them
+        back: an erased id is never taken again. The files are rewritten before the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,8 +182,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
-    """Writes the catalog. All writes are idempotent: the same message twice is the
-    same state once.
+    """Writes the catalog. A write is acknowledged once it is durable, and shows in
+    recommendations within seconds. All writes are idempotent: the same message twice is
+    the same state once. A message that names a key twice is refused, because it does not
+    say which row counts. A write replaces the whole row. Written rows outrank ingested
+    ones of the same key, whenever either came.
     """
 
     @staticmethod

@@ -29,8 +29,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CatalogServiceStub:
-    """Writes the catalog. All writes are idempotent: the same message twice is the
-    same state once.
+    """Writes the catalog. A write is acknowledged once it is durable, and shows in
+    recommendations within seconds. All writes are idempotent: the same message twice is
+    the same state once. A message that names a key twice is refused, because it does not
+    say which row counts. A write replaces the whole row. Written rows outrank ingested
+    ones of the same key, whenever either came.
     """
 
     @_typing.overload
@@ -44,7 +47,10 @@ class CatalogServiceStub:
     UpsertUsers: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertUsersRequest, _catalog_pb2.UpsertUsersResponse]
     """Adds or replaces users."""
     DeleteUsers: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteUsersRequest, _catalog_pb2.DeleteUsersResponse]
-    """Erases users everywhere: profile, history, vectors, future training data."""
+    """Erases users everywhere: profile, history, vectors, future training data. Only a
+    salted hash of the id stays, so that old files and late messages do not bring them
+    back: an erased id is never taken again. The files are rewritten before the answer.
+    """
     UpsertEdges: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertEdgesRequest, _catalog_pb2.UpsertEdgesResponse]
     """Adds or replaces edges between users."""
     UpsertCampaigns: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertCampaignsRequest, _catalog_pb2.UpsertCampaignsResponse]
@@ -54,8 +60,11 @@ class CatalogServiceStub:
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
-    """Writes the catalog. All writes are idempotent: the same message twice is the
-    same state once.
+    """Writes the catalog. A write is acknowledged once it is durable, and shows in
+    recommendations within seconds. All writes are idempotent: the same message twice is
+    the same state once. A message that names a key twice is refused, because it does not
+    say which row counts. A write replaces the whole row. Written rows outrank ingested
+    ones of the same key, whenever either came.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -66,7 +75,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     UpsertUsers: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertUsersRequest, _catalog_pb2.UpsertUsersResponse]  # type: ignore[assignment]
     """Adds or replaces users."""
     DeleteUsers: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteUsersRequest, _catalog_pb2.DeleteUsersResponse]  # type: ignore[assignment]
-    """Erases users everywhere: profile, history, vectors, future training data."""
+    """Erases users everywhere: profile, history, vectors, future training data. Only a
+    salted hash of the id stays, so that old files and late messages do not bring them
+    back: an erased id is never taken again. The files are rewritten before the answer.
+    """
     UpsertEdges: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertEdgesRequest, _catalog_pb2.UpsertEdgesResponse]  # type: ignore[assignment]
     """Adds or replaces edges between users."""
     UpsertCampaigns: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertCampaignsRequest, _catalog_pb2.UpsertCampaignsResponse]  # type: ignore[assignment]
@@ -75,8 +87,11 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Says how far campaigns have been delivered."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Writes the catalog. All writes are idempotent: the same message twice is the
-    same state once.
+    """Writes the catalog. A write is acknowledged once it is durable, and shows in
+    recommendations within seconds. All writes are idempotent: the same message twice is
+    the same state once. A message that names a key twice is refused, because it does not
+    say which row counts. A write replaces the whole row. Written rows outrank ingested
+    ones of the same key, whenever either came.
     """
 
     @_abc_1.abstractmethod
@@ -109,7 +124,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.DeleteUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.DeleteUsersResponse, _abc.Awaitable[_catalog_pb2.DeleteUsersResponse]]:
-        """Erases users everywhere: profile, history, vectors, future training data."""
+        """Erases users everywhere: profile, history, vectors, future training data. Only a
+        salted hash of the id stays, so that old files and late messages do not bring them
+        back: an erased id is never taken again. The files are rewritten before the answer.
+        """
 
     @_abc_1.abstractmethod
     def UpsertEdges(
