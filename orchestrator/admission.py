@@ -17,6 +17,9 @@ from recmesh.orchestrator.user_store import UserProfile
 from recmesh.storage.errors import InvalidRequestError
 from recmesh.v1 import common_pb2, recommendation_pb2
 
+CATALOG = "catalog"
+"""Names the catalog among the sources of a page."""
+
 
 @dataclass(frozen=True)
 class Admitted:
@@ -93,6 +96,11 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
     token = PageToken.decode(message.page_token) if message.page_token else None
     deadline = Deadline.after(min(budget_s, surface.deadline_s))
     user = snapshot.user_store.get(message.user_id)
+    calls = SourceCalls(deadline, mesh.models.breakers)
+    if snapshot.catalog_seq is None:
+        calls.record(
+            CATALOG, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "what was written is not known yet"
+        )
     context_time = message.context.time.seconds if message.context.HasField("time") else 0
     return Admitted(
         message=message,
@@ -102,7 +110,7 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
         catalog=snapshot.items if surface.universe == "items" else snapshot.users,
         user=user,
         features=_features(user),
-        calls=SourceCalls(deadline, mesh.models.breakers),
+        calls=calls,
         now_unix_s=context_time or int(time.time()),
         offset=token.offset if token else 0,
         page_size=message.page_size or surface.page_size,

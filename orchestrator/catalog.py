@@ -125,6 +125,10 @@ class Catalog:
         order = np.argsort(-self.published_unix_s, kind="stable").astype(np.int32)
         return order[self.published_unix_s[order] > 0]
 
+    def prepare(self) -> None:
+        """Computes now what is otherwise computed when it is first asked for."""
+        _ = self.row_of, self.novelty, self.popular_rows, self.popular_scores, self.fresh_rows
+
     def __len__(self) -> int:
         return len(self.item_ids)
 
@@ -142,7 +146,10 @@ def log_scaled(popularity: Float32) -> Float32:
 
 
 def recent_popularity(events: pa.Table, ids: list[str], half_life_days: float) -> Float32:
-    """Positive events per id ``[len(ids)]``, decayed by age before the last of them."""
+    """Positive events per id ``[len(ids)]``, decayed by age before the last event of all.
+
+    So an id's value does not depend on the other ids.
+    """
     positive = events.filter(
         pc.is_in(events["event_type"], value_set=pa.array(sorted(POSITIVE_EVENT_TYPES)))
     )
@@ -150,22 +157,18 @@ def recent_popularity(events: pa.Table, ids: list[str], half_life_days: float) -
     known = pc.is_valid(rows).to_numpy(zero_copy_only=False)
     if not known.any():
         return np.zeros(len(ids), np.float32)
-    at = unix_s(positive["time"], UNKNOWN_UNIX_S)[known]
-    age_days = (at.max() - at) / 86_400.0
+    at = unix_s(positive["time"], UNKNOWN_UNIX_S)
+    age_days = (at.max() - at[known]) / 86_400.0
     index = rows.filter(pc.is_valid(rows)).to_numpy().astype(np.int64)
     decayed = np.exp2(-age_days / half_life_days)
     return np.bincount(index, decayed, minlength=len(ids)).astype(np.float32)
 
 
-def item_catalog(
-    dataset: Dataset, popularity_half_life_days: float = DEFAULT_POPULARITY_HALF_LIFE_DAYS
-) -> Catalog:
-    """The catalog of content."""
-    items = dataset.items
-    ids = items["item_id"].to_pylist()
+def content_catalog(version: str, items: pa.Table, popularity: Float32) -> Catalog:
+    """The catalog of these items; ``popularity`` is aligned with them."""
     return Catalog(
-        version=dataset.version,
-        item_ids=ids,
+        version=version,
+        item_ids=items["item_id"].to_pylist(),
         titles=items["title"].to_pylist(),
         content_types=TermSets.of(items["content_type"]),
         topics=TermSets.of(items["topics"]),
@@ -174,21 +177,25 @@ def item_catalog(
         languages=TermSets.of(items["language"]),
         published_unix_s=unix_s(items["published_at"], UNKNOWN_UNIX_S),
         expires_unix_s=unix_s(items["expires_at"], NEVER_UNIX_S),
-        popularity=recent_popularity(dataset.events, ids, popularity_half_life_days),
+        popularity=popularity,
     )
 
 
-def user_catalog(dataset: Dataset) -> Catalog:
-    """The catalog of doctors: what the network surface recommends."""
-    users = dataset.users
+def item_catalog(
+    dataset: Dataset, popularity_half_life_days: float = DEFAULT_POPULARITY_HALF_LIFE_DAYS
+) -> Catalog:
+    """The catalog of content."""
+    ids = dataset.items["item_id"].to_pylist()
+    popularity = recent_popularity(dataset.events, ids, popularity_half_life_days)
+    return content_catalog(dataset.version, dataset.items, popularity)
+
+
+def doctor_catalog(version: str, users: pa.Table, popularity: Float32) -> Catalog:
+    """The catalog of these doctors; ``popularity`` is aligned with them."""
     ids = users["user_id"].to_pylist()
     nothing = pa.chunked_array([pa.array([[]] * len(ids), pa.list_(pa.string()))])
-    followers = pc.index_in(dataset.edges["target_user_id"], value_set=pa.array(ids, pa.string()))
-    in_degree = np.bincount(
-        pc.drop_null(followers).to_numpy().astype(np.int64), minlength=len(ids)
-    ).astype(np.float32)
     return Catalog(
-        version=dataset.version,
+        version=version,
         item_ids=ids,
         titles=[", ".join(s) or "doctor" for s in users["specialties"].to_pylist()],
         content_types=TermSets.of(nothing),
@@ -198,5 +205,19 @@ def user_catalog(dataset: Dataset) -> Catalog:
         languages=TermSets.of(users["language"]),
         published_unix_s=np.zeros(len(ids), np.int64),
         expires_unix_s=np.full(len(ids), NEVER_UNIX_S, np.int64),
-        popularity=in_degree,
+        popularity=popularity,
     )
+
+
+def in_degree(edges: pa.Table, ids: list[str]) -> Float32:
+    """How many edges lead to each id ``[len(ids)]``."""
+    targets = pc.index_in(edges["target_user_id"], value_set=pa.array(ids, pa.string()))
+    return np.bincount(
+        pc.drop_null(targets).to_numpy().astype(np.int64), minlength=len(ids)
+    ).astype(np.float32)
+
+
+def user_catalog(dataset: Dataset) -> Catalog:
+    """The catalog of doctors: what the network surface recommends."""
+    ids = dataset.users["user_id"].to_pylist()
+    return doctor_catalog(dataset.version, dataset.users, in_degree(dataset.edges, ids))

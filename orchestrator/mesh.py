@@ -24,6 +24,8 @@ class Snapshot:
     users: Catalog
     user_store: UserStore
     embedding: EmbeddingVersion | None
+    catalog_seq: int | None = 0
+    """The last write to the catalog that is in it; None: how many there were is not known."""
 
     @classmethod
     def of(cls, dataset: Dataset, policy: Policy, embedding: EmbeddingVersion | None) -> Snapshot:

@@ -1,11 +1,14 @@
 """What the orchestrator knows of every user: profile, recent events, connections.
 
-One immutable snapshot, columnar, built from ingested data.
+One immutable snapshot, columnar, built from ingested data; what callers wrote since lies
+over it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.erased_users import ErasedUsers
 from recmesh.storage.interchange import EVENT_TYPES
 
 HISTORY_LENGTH = 128
@@ -95,32 +99,73 @@ class UserStore:
         self._times = (pc.cast(events["time"], pa.int64()).to_numpy() // 1000).astype(np.int64)
         self._edges = _Rows.by(edges["source_user_id"], everybody)
         self._targets: list[str] = edges["target_user_id"].to_pylist()
+        self._written: Mapping[str, UserProfile] = {}
+        self._new_ties: Mapping[str, Sequence[str]] = {}
+        self._erased = ErasedUsers()
 
     def __len__(self) -> int:
         return len(self._row)
+
+    @property
+    def user_ids(self) -> list[str]:
+        """Everybody who was ingested, described or not."""
+        return list(self._row)
+
+    def with_written(
+        self,
+        profiles: Mapping[str, UserProfile],
+        new_ties: Mapping[str, Sequence[str]],
+        erased: ErasedUsers,
+    ) -> UserStore:
+        """A store that knows what callers wrote, too. Shares everything else with this one.
+
+        Args:
+            profiles: by user id, without histories and connections; they replace ingested ones.
+            new_ties: whom a user is tied to by edges that were not ingested.
+            erased: users who are unknown from now on.
+        """
+        other = copy.copy(self)
+        other._written, other._new_ties, other._erased = profiles, new_ties, erased
+        return other
 
     def get(self, user_id: str) -> UserProfile:
         """The user's profile; an unknown user's is empty.
 
         A user who does not consent to personalisation is given no history.
         """
-        row = self._row.get(user_id)
-        if row is None:
+        if user_id in self._erased:
             return UserProfile(user_id=user_id, known=False)
-        described = row < self._described
-        personalise = self._personalise[row] if described else True
-        events = self._events.of(row)[-HISTORY_LENGTH:] if personalise else np.empty(0, np.int64)
+        row, written = self._row.get(user_id), self._written.get(user_id)
+        new_ties = tuple(self._new_ties.get(user_id, ()))
+        if row is None:
+            if written is None and not new_ties:
+                return UserProfile(user_id=user_id, known=False)
+            profile = written or self._described_as(user_id, None)
+            return replace(profile, connected_user_ids=new_ties)
+        profile = written or self._described_as(user_id, row)
+        events = self._events.of(row)[-HISTORY_LENGTH:]
+        if not profile.consents_personalisation:
+            events = events[:0]
         ids = self._item_ids
-        return UserProfile(
-            user_id=user_id,
-            known=True,
-            specialties=self._specialties[row] if described else (),
-            country=self._countries[row] if described else "",
-            language=self._languages[row] if described else "",
-            consents_personalisation=personalise,
-            consents_sponsored=self._sponsored[row] if described else False,
+        ties = tuple(self._targets[e] for e in self._edges.of(row).tolist())
+        return replace(
+            profile,
             history_item_ids=tuple(ids[code] for code in self._item_codes[events].tolist()),
             history_event_types=tuple(self._event_types[events].tolist()),
             history_times_unix_s=tuple(self._times[events].tolist()),
-            connected_user_ids=tuple(self._targets[e] for e in self._edges.of(row).tolist()),
+            connected_user_ids=ties + new_ties,
+        )
+
+    def _described_as(self, user_id: str, row: int | None) -> UserProfile:
+        """The ingested profile; who acted before anybody described them may be personalised."""
+        if row is None or row >= self._described:
+            return UserProfile(user_id=user_id, known=True, consents_personalisation=True)
+        return UserProfile(
+            user_id=user_id,
+            known=True,
+            specialties=self._specialties[row],
+            country=self._countries[row],
+            language=self._languages[row],
+            consents_personalisation=self._personalise[row],
+            consents_sponsored=self._sponsored[row],
         )

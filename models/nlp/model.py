@@ -10,6 +10,7 @@ import numpy as np
 from recmesh.models.model import Capability, Context, Description, Float32, Model, User
 from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
 from recmesh.models.nlp.encoder import Encoder
+from recmesh.models.nlp.item_vectors import ItemVectors
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.errors import ArtifactError
 
@@ -22,8 +23,8 @@ class LanguageModel(Model):
     def __init__(self, artifact: Artifact, encoder: Encoder | None = None) -> None:
         parameters = artifact.card.parameters
         try:
-            self._item_vectors: Float32 = artifact.tensors["item_vectors"].astype(np.float32)
-            self._item_rows = {id_: row for row, id_ in enumerate(artifact.strings["item_ids"])}
+            item_vectors: Float32 = artifact.tensors["item_vectors"].astype(np.float32)
+            item_ids = artifact.strings["item_ids"]
             self._specialties: dict[str, Float32] = dict(
                 zip(
                     artifact.strings["specialties"],
@@ -47,13 +48,14 @@ class LanguageModel(Model):
                 f"artifact nlp@{artifact.version} was made by encoder {version}, here is "
                 f"{self._encoder.version}; run: recmesh train nlp"
             )
+        self._items = ItemVectors(item_ids, item_vectors, artifact.appended, version)
         self._query = lru_cache(maxsize=QUERIES_KEPT)(self._embed_query)
         self.description = Description(
             name=artifact.card.model,
             version=artifact.version,
             capabilities=frozenset({Capability.SCORE, Capability.EMBED}),
             owner=artifact.card.owner,
-            embedding_dim=int(self._item_vectors.shape[1]),
+            embedding_dim=int(item_vectors.shape[1]),
             embedding_version=version,
             calibration=artifact.card.calibration,
         )
@@ -71,9 +73,8 @@ class LanguageModel(Model):
 
     def embed_user(self, user: User, now_unix_s: int) -> Float32 | None:
         """Unit vector ``[dim]`` of history and specialties; None when both are unknown."""
-        return self._doctor.embed(
-            user, now_unix_s, self._item_rows, self._item_vectors, self._specialties
-        )
+        known, vectors = self._items.current()
+        return self._doctor.embed(user, now_unix_s, known, vectors, self._specialties)
 
     def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
         """Cosine to the query, or standard deviations above the user's mean cosine.
@@ -88,10 +89,11 @@ class LanguageModel(Model):
             vector = self.embed_user(context.user, context.now_unix_s)
         if vector is None:
             return scores
-        rows = np.array([self._item_rows.get(id_, -1) for id_ in item_ids], np.int64)
+        row_of, vectors = self._items.current()
+        rows = np.array([row_of.get(id_, -1) for id_ in item_ids], np.int64)
         known = rows >= 0
         # einsum, not BLAS: a row's sum is then the same whatever rows stand beside it.
-        cosines = np.einsum("ij,j->i", self._item_vectors[rows[known]], vector)
+        cosines = np.einsum("ij,j->i", vectors[rows[known]], vector)
         if not context.query:
             deviation = float(np.sqrt(max(float(vector @ self._covariance @ vector), 0.0)))
             cosines = (cosines - self._mean @ vector) / max(deviation, 1e-6)
