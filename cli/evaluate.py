@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
 from recmesh.models.registry import MODELS
 from recmesh.offline.evaluation.evaluate import Settings, evaluate
 from recmesh.offline.evaluation.report import SEGMENTS, Report
 from recmesh.offline.evaluation.tuned_policy import tuned_policy
-from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import ConfigurationError, RecMeshError
 from recmesh.storage.home import Home
 
@@ -84,7 +84,7 @@ def evaluate_command(
     try:
         if out is not None and out.suffix not in (".json", ".md"):
             raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .json or .md")
-        dataset = Dataset.open(place.dataset)
+        dataset = current_dataset(place)
         with Bars(console=Console(stderr=True), transient=True) as bars:
 
             def steps(name: str) -> Progress:

@@ -6,19 +6,21 @@ import asyncio
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Annotated
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from recmesh.cli.written_data import current_dataset, opened_database
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.nlp.training import item_texts
+from recmesh.storage.appended_vectors import AppendedVectors, Float32
 from recmesh.storage.artifacts import Artifact, ArtifactStore
+from recmesh.storage.catalog_log import CatalogLog
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import (
     ArtifactError,
@@ -49,27 +51,33 @@ def collection_name(embedding_version: str, dataset_version: str, artifact_versi
     return re.sub(r"\W", "_", f"items_{embedding_version}_{content}")
 
 
-def indexed_items(artifact: Artifact, dataset: Dataset) -> IndexRows:
+def indexed_items(
+    artifact: Artifact, dataset: Dataset, appended: Mapping[str, Float32]
+) -> IndexRows:
     """Rows of the collection, in the data set's order.
+
+    ``appended`` are vectors made after training, of items that came or changed since.
 
     Raises:
         DataError: the data set has items that the artifact has no vector of.
     """
     try:
         vectors = artifact.tensors["item_vectors"].astype(np.float32)
-        known = pa.array(artifact.strings["item_ids"], pa.string())
+        rows = {item_id: row for row, item_id in enumerate(artifact.strings["item_ids"])}
     except KeyError as error:
         raise ArtifactError(f"artifact nlp@{artifact.version} lacks {error}") from error
-    rows = pc.index_in(dataset.items["item_id"], value_set=known)
-    if rows.null_count:
+    item_ids: list[str] = dataset.items["item_id"].to_pylist()
+    missing = sum(item_id not in rows and item_id not in appended for item_id in item_ids)
+    if missing:
         raise DataError(
-            f"{rows.null_count} of {len(rows)} items have no vector in nlp@{artifact.version}; "
+            f"{missing} of {len(item_ids)} items have no vector in nlp@{artifact.version}; "
             "run: recmesh train nlp"
         )
+    known = [vectors[rows[i]] if i not in appended else appended[i] for i in item_ids]
     return item_rows(
         dataset.items,
         dataset.campaigns,
-        vectors[rows.to_numpy()],
+        np.stack(known) if known else vectors[:0],
         item_texts(dataset),
         str(artifact.card.parameters["embedding_version"]),
     )
@@ -94,21 +102,44 @@ async def fill(
         raise UnavailableError(f"{record.collection} holds {count} of {record.count} items")
 
 
-async def _current(index: VectorIndex, home: Home, record: EmbeddingVersion) -> bool:
-    """Whether the record is live and its collection complete."""
+async def _current(
+    index: VectorIndex, home: Home, record: EmbeddingVersion, dataset: Dataset
+) -> bool:
+    """Whether the record's collection is live, and complete as far as its writer has come."""
     try:
         live = live_embedding_version(home.vectors)
-        return live == record and await index.count(record.collection) == record.count
+        if (live.version, live.collection) != (record.version, record.collection):
+            return False
+        count = await index.count(live.collection)
+        followed = await asyncio.to_thread(_position, home, live)
+        return followed < dataset.catalog_seq or count == record.count
     except (NotFoundError, DataError):
         return False
 
 
+def _position(home: Home, live: EmbeddingVersion) -> int:
+    """The last write to the catalog that the collection holds."""
+    database = opened_database(home)
+    if database is None:
+        return live.catalog_seq
+    try:
+        position = CatalogLog(database).index_position(live.collection)
+    finally:
+        database.close()
+    return live.catalog_seq if position is None else position
+
+
 async def _index(
-    home: Home, uri: str, record: EmbeddingVersion, rows: IndexRows, quiet: bool
+    home: Home,
+    uri: str,
+    record: EmbeddingVersion,
+    rows: IndexRows,
+    dataset: Dataset,
+    quiet: bool,
 ) -> bool:
     index = MilvusIndex(uri)
     try:
-        if await _current(index, home, record):
+        if await _current(index, home, record, dataset):
             return False
         with Progress(console=Console(stderr=True), disable=quiet) as progress:
             await fill(index, record, rows, progress)
@@ -135,15 +166,18 @@ def index_command(
     """
     home = Home.from_environment()
     try:
-        dataset = Dataset.open(home.dataset)
-        artifact = ArtifactStore(home.artifacts).load("nlp")
-        rows = indexed_items(artifact, dataset)
+        dataset = current_dataset(home)
+        store = ArtifactStore(home.artifacts)
+        artifact = store.load("nlp")
         version = str(artifact.card.parameters["embedding_version"])
+        appended = AppendedVectors(store.appended("nlp"), version).news()
+        rows = indexed_items(artifact, dataset, appended)
         record = EmbeddingVersion(
             version=version,
-            collection=collection_name(version, dataset.version, artifact.version),
+            collection=collection_name(version, dataset.ingested_version, artifact.version),
             dim=int(artifact.tensors["item_vectors"].shape[1]),
             count=len(rows),
+            catalog_seq=dataset.catalog_seq,
         )
         running = running_mesh(home)
         # The mesh's own Milvus has the file; another could not open it.
@@ -151,7 +185,7 @@ def index_command(
         embedded = nullcontext() if uri else MilvusProcess(home.vectors / "milvus.db")
         with embedded as process:
             address = process.uri if process else uri
-            changed = asyncio.run(_index(home, address, record, rows, as_json))
+            changed = asyncio.run(_index(home, address, record, rows, dataset, as_json))
     except RecMeshError as error:
         typer.echo(f"recmesh index: {error}", err=True)
         raise typer.Exit(1) from error

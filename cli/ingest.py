@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from recmesh.cli.written_data import written_overlay
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
 from recmesh.storage.ingest import IngestReport, ingest
 
 
 def _print(report: IngestReport) -> None:
-    names = ("read", "added", "updated", "unchanged", "superseded", "quarantined")
+    names = ("read", "added", "updated", "unchanged", "superseded", "quarantined", "erased")
     table = Table("table", *names, title=f"data set {report.version}")
     for name, counts in report.tables.items():
         table.add_row(name, *(f"{getattr(counts, n):,}" for n in names))
@@ -27,6 +28,9 @@ def _print(report: IngestReport) -> None:
         console.print(f"  unchanged files: {', '.join(report.skipped_files)}")
     for name, reason in report.damaged_files.items():
         console.print(f"  [red]damaged file[/red] {name}: {reason}")
+    outranked = sum(counts.outranked for counts in report.tables.values())
+    if outranked:
+        console.print(f"  {outranked:,} rows outranked by what callers wrote")
     for warning in report.warnings:
         console.print(f"  [yellow]warning[/yellow] {warning}")
     console.print(f"  events of unknown items: {report.events_of_unknown_items:,}")
@@ -56,7 +60,7 @@ def ingest_command(
             def show(done: int, total: int, name: str) -> None:
                 progress.update(task, completed=done, total=total, description=name)
 
-            report = ingest(folder, home.dataset, show)
+            report = ingest(folder, home.dataset, show, written_overlay(home))
     except RecMeshError as error:
         typer.echo(f"recmesh ingest: {error}", err=True)
         raise typer.Exit(1) from error

@@ -18,6 +18,7 @@ from recmesh.cli.serve import serve_command
 from recmesh.cli.status import status_command
 from recmesh.cli.train import train_command
 from recmesh.cli.up import up_command
+from recmesh.cli.users import app as users_app
 from recmesh.cli.world import app as world_app
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ app.command("down")(down_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
+app.add_typer(users_app, name="users")
 app.add_typer(world_app, name="world")
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from recmesh.cli.call import DEFAULT_ADDRESS
+from recmesh.cli.written_data import database_uri
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import RecMeshError
@@ -23,7 +24,8 @@ async def _serve(policy: Path, address: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     console = Console()
-    async with local_mesh(Home.from_environment(), policy, address) as mesh:
+    home = Home.from_environment()
+    async with local_mesh(home, policy, address, database_uri(home)) as mesh:
         console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
         console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")
         console.print(f"  embedding  {mesh.embedding or 'none'}")

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress as Show
 from recmesh.models.registry import MODELS, check_known
 from recmesh.offline.evaluation.fitting import fit
@@ -55,7 +56,7 @@ def _train(job: _Job, show: Show) -> _Published:
     The card tells what a holdout showed; what was chosen there is not chosen again.
     """
     home = Home.from_environment()
-    dataset = Dataset.open(home.dataset)
+    dataset = current_dataset(home)
 
     def stage(name: str) -> Show:
         return lambda done, total, message: show(done, total, f"{job.name}: {name}, {message}")

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from recmesh.cli.sample_slates import print_sample_slates
-from recmesh.deployments.applications import RUNNING, ApplicationState, deploy
+from recmesh.cli.written_data import current_dataset
+from recmesh.deployments.applications import OURS, RUNNING, ApplicationState, deploy
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_host import DEPLOY_TIMEOUT_S, HostedMesh, hosted_mesh, targets
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
 from recmesh.orchestrator.policy import Policy
-from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError, UnavailableError
 from recmesh.storage.home import Home
 
@@ -92,7 +92,7 @@ async def _serve(file: Path, home: Home, samples: bool, as_json: bool, console: 
         _announce(console, mesh, as_json)
         if samples:
             surfaces = Policy.load(config.orchestrator.policy_file).surfaces
-            dataset = Dataset.open(home.dataset)
+            dataset = current_dataset(home)
             await asyncio.to_thread(
                 print_sample_slates, console, mesh.record.address, dataset, surfaces
             )
@@ -151,7 +151,7 @@ def _apply(
 ) -> list[str]:
     """Deploys into the running mesh; returns the applications that do not run."""
     config = MeshConfig.load(file)
-    unknown = [n for n in names if n != "orchestrator" and n not in config.models]
+    unknown = [n for n in names if n not in OURS and n not in config.models]
     if unknown:
         raise ConfigurationError(
             f"{file} has no model {', '.join(unknown)}; it has {', '.join(config.models)}"

@@ -32,6 +32,7 @@ class Role(StrEnum):
 
     MODEL = "model"
     ORCHESTRATOR = "orchestrator"
+    CATALOG = "catalog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Announcement:
 
     role: Role
     application: str
-    """The model's name; ``orchestrator``."""
+    """The model's name; ``orchestrator``; ``catalog``."""
     replica_id: str
     address: str
     """``host:port`` of its gRPC server."""

@@ -12,12 +12,15 @@ from ray import serve
 from ray.exceptions import RayError
 
 from recmesh.deployments.address_book import Announcement, address_book
+from recmesh.deployments.catalog_app import NAME as CATALOG
 from recmesh.deployments.model_app import PREFIX
 from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
 from recmesh.storage.errors import UnavailableError
 
 POLL_S = 0.2
 ANSWER_S = 10.0
+OURS = (ORCHESTRATOR, CATALOG)
+"""Applications that are no models'."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 RUNNING = "RUNNING"
 
@@ -27,7 +30,7 @@ class ApplicationState:
     """How one application is, by Serve's word and its replicas' own."""
 
     name: str
-    """The model's name, or ``orchestrator``."""
+    """The model's name, ``orchestrator`` or ``catalog``."""
     state: str
     """Serve's: RUNNING, DEPLOYING, UNHEALTHY, DEPLOY_FAILED, DELETING."""
     message: str
@@ -51,8 +54,12 @@ def _last_line(message: str) -> str:
     return lines[-1] if lines else ""
 
 
+def _order(state: ApplicationState) -> tuple[int, str]:
+    return OURS.index(state.name) if state.name in OURS else len(OURS), state.name
+
+
 def states() -> list[ApplicationState]:
-    """Every application of the mesh, orchestrator first, then models by name.
+    """Every application of the mesh: orchestrator, catalog, then models by name.
 
     Raises:
         UnavailableError: the address book or Serve does not answer.
@@ -65,7 +72,7 @@ def states() -> list[ApplicationState]:
     found: list[ApplicationState] = []
     for application, status in deployed.items():
         # On a cluster that others use too, only the mesh's are ours to show and to remove.
-        if application != ORCHESTRATOR and not application.startswith(PREFIX):
+        if application not in OURS and not application.startswith(PREFIX):
             continue
         name = application.removeprefix(PREFIX)
         deployment = status.deployments.get(name)
@@ -81,7 +88,7 @@ def states() -> list[ApplicationState]:
                 replicas=[a for a in announced if a.application == name],
             )
         )
-    return sorted(found, key=lambda state: (state.name != ORCHESTRATOR, state.name))
+    return sorted(found, key=_order)
 
 
 def deploy(
@@ -95,7 +102,7 @@ def deploy(
     Applications not named are not touched.
 
     Args:
-        targets: of :func:`model_application` and :func:`orchestrator_application`.
+        targets: of :func:`model_application` and the like.
         timeout_s: give up waiting then; deployment goes on in the cluster.
         watch: told the states while waiting; what it raises ends the waiting.
 
@@ -125,7 +132,7 @@ def deploy(
 
 def remove(name: str) -> bool:
     """Ends an application; returns whether there was one, once its replicas are gone."""
-    application = name if name == ORCHESTRATOR else PREFIX + name
+    application = name if name in OURS else PREFIX + name
     if application not in serve.status().applications:
         return False
     serve.delete(application)

@@ -28,16 +28,17 @@ def addresses_by_application(replicas: Sequence[Announcement], role: Role) -> di
     return found
 
 
-async def follow(source: Source, role: Role, take: Take, period_s: float = FOLLOWING_S) -> None:
-    """Hands on the addresses of all applications of a role, for ever; cancel to end.
+async def follow(source: Source, takes: Mapping[Role, Take], period_s: float = FOLLOWING_S) -> None:
+    """Hands on the addresses of all applications by role, for ever; cancel to end.
 
     A source that fails or does not answer is asked again and changes nothing.
     """
     while True:
         try:
             async with asyncio.timeout(ANSWER_S):
-                found = addresses_by_application(await source(), role)
-            take(found)
+                replicas = await source()
+            for role, take in takes.items():
+                take(addresses_by_application(replicas, role))
         except Exception as error:  # noqa: BLE001 - discovery may fail in any way and come back
             log.warning("discovery_silent", error=type(error).__name__)
         await asyncio.sleep(period_s)

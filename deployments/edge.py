@@ -17,7 +17,14 @@ from typing import Self
 import envoy
 import structlog
 
-from recmesh.deployments.envoy_config import EdgeConfig, bootstrap, endpoints, split_address
+from recmesh.deployments.envoy_config import (
+    CLUSTERS,
+    ORCHESTRATOR,
+    EdgeConfig,
+    bootstrap,
+    endpoints,
+    split_address,
+)
 from recmesh.storage.child_process import dies_with_starter
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 from recmesh.storage.milvus_process import free_port
@@ -33,6 +40,10 @@ STOP_GRACE_S = 2.0
 POLL_S = 0.02
 
 
+def _eds_file(directory: Path, cluster: str) -> Path:
+    return directory / f"{cluster}.json"
+
+
 class EdgeSupervisor:
     """One Envoy in its own process group: started, told of replicas, kept alive, stopped.
 
@@ -41,15 +52,16 @@ class EdgeSupervisor:
     """
 
     def __init__(self, config: EdgeConfig | None = None, addresses: Sequence[str] = ()) -> None:
-        """``addresses`` are the replicas known at the start, ``ip:port`` each.
+        """``addresses`` are the orchestrators known at the start, ``ip:port`` each.
 
         Raises:
             ConfigurationError: an address is not ``ip:port``.
         """
         self._config = config or EdgeConfig()
         self._host, self._port = split_address(self._config.address)
-        self._addresses = tuple(sorted(set(addresses)))
-        self._endpoints = endpoints(self._addresses)
+        self._addresses: dict[str, tuple[str, ...]] = dict.fromkeys(CLUSTERS, ())
+        self._addresses[ORCHESTRATOR] = tuple(sorted(set(addresses)))
+        self._endpoints = {name: endpoints(known, name) for name, known in self._addresses.items()}
         self._directory: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -77,11 +89,11 @@ class EdgeSupervisor:
         self._check_port()
         # Short, because a Unix socket's path holds about 100 characters; ours alone (0700).
         self._directory = directory = Path(tempfile.mkdtemp(prefix="recmesh-edge-"))
-        self._write_endpoints(directory)
+        for cluster in CLUSTERS:
+            self._write_endpoints(directory, cluster)
+        files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
         (directory / "bootstrap.json").write_text(
-            bootstrap(
-                self._config, self._host, self._port, directory / "eds.json", directory / "admin"
-            )
+            bootstrap(self._config, self._host, self._port, files, directory / "admin")
         )
         try:
             self._process = await self._launch(directory)
@@ -90,8 +102,8 @@ class EdgeSupervisor:
             raise
         self._keeper = asyncio.create_task(self._keep_alive(directory), name="edge-keeper")
 
-    def update(self, addresses: Sequence[str]) -> None:
-        """Sends calls to these replicas from now on; calls under way end where they are.
+    def update(self, addresses: Sequence[str], cluster: str = ORCHESTRATOR) -> None:
+        """Sends a cluster's calls to these replicas; calls under way end where they are.
 
         An empty set is no news: the last known replicas stay, and their health decides.
 
@@ -100,21 +112,21 @@ class EdgeSupervisor:
         """
         wanted = tuple(sorted(set(addresses)))
         if not wanted:
-            if self._addresses:
-                log.warning("edge_keeps_last_replicas", replicas=len(self._addresses))
+            if known := self._addresses[cluster]:
+                log.warning("edge_keeps_last_replicas", cluster=cluster, replicas=len(known))
             return
-        if wanted == self._addresses:
+        if wanted == self._addresses[cluster]:
             return
-        self._endpoints = endpoints(wanted)
-        self._addresses = wanted
+        self._endpoints[cluster] = endpoints(wanted, cluster)
+        self._addresses[cluster] = wanted
         if self._directory is not None:
-            self._write_endpoints(self._directory)
-        log.info("edge_replicas", replicas=len(wanted))
+            self._write_endpoints(self._directory, cluster)
+        log.info("edge_replicas", cluster=cluster, replicas=len(wanted))
 
-    def set_addresses(self, addresses: Sequence[str]) -> None:
+    def set_addresses(self, addresses: Sequence[str], cluster: str = ORCHESTRATOR) -> None:
         """:meth:`update` for discovery, which must outlive one bad announcement."""
         try:
-            self.update(addresses)
+            self.update(addresses, cluster)
         except ConfigurationError as error:
             log.warning("edge_replicas_refused", reason=str(error))
 
@@ -222,11 +234,11 @@ class EdgeSupervisor:
             writer.close()
         return b" 200 " in status
 
-    def _write_endpoints(self, directory: Path) -> None:
+    def _write_endpoints(self, directory: Path, cluster: str) -> None:
         # Envoy reads the file when another is moved over it, and so never half of it.
-        fresh = directory / "eds.json.new"
-        fresh.write_text(self._endpoints)
-        fresh.replace(directory / "eds.json")
+        fresh = directory / f"{cluster}.new"
+        fresh.write_text(self._endpoints[cluster])
+        fresh.replace(_eds_file(directory, cluster))
 
     def _last_words(self) -> str:
         if self._directory is None:

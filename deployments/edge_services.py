@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from recmesh.deployments.grpc_server import GrpcServer
-from recmesh.deployments.grpc_service import add_service
+from recmesh.deployments.grpc_service import Method, add_service
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.recommend import recommend
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
@@ -13,8 +15,12 @@ FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
 
 
-def edge_server(mesh: Mesh) -> GrpcServer:
-    """A server, not started yet, with every service callers may use."""
+def edge_server(mesh: Mesh, catalog: Mapping[str, Method] | None = None) -> GrpcServer:
+    """A server, not started yet, with every service callers may use.
+
+    ``catalog`` are the methods of ``CatalogService`` where they run in this process; elsewhere
+    the edge leads to the catalog's own application.
+    """
 
     async def answer(
         request: recommendation_pb2.RecommendRequest, remaining_s: float
@@ -24,5 +30,5 @@ def edge_server(mesh: Mesh) -> GrpcServer:
     server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
     add_service(server, RECOMMENDATION, {"Recommend": answer}, checked=True)
     add_service(server, FEEDBACK, {}, checked=True)
-    add_service(server, CATALOG, {}, checked=True)
+    add_service(server, CATALOG, catalog or {}, checked=True)
     return server

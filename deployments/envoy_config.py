@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
 
 Json = dict[str, Any]
 
-CLUSTER = "orchestrator"
+ORCHESTRATOR = "orchestrator"
+CATALOG = "catalog"
+CLUSTERS = (ORCHESTRATOR, CATALOG)
+"""Groups of replicas that calls are led to."""
 GRPC_FRAME_BYTES = 5
 """gRPC puts a flag and a length before every message."""
 
@@ -124,8 +127,8 @@ def streaming_methods() -> list[str]:
     ]
 
 
-def endpoints(addresses: Sequence[str]) -> str:
-    """The EDS file for replicas at ``addresses``.
+def endpoints(addresses: Sequence[str], cluster: str = ORCHESTRATOR) -> str:
+    """The EDS file for a cluster's replicas at ``addresses``.
 
     Raises:
         ConfigurationError: an address is not ``ip:port``.
@@ -133,16 +136,19 @@ def endpoints(addresses: Sequence[str]) -> str:
     found = [{"endpoint": {"address": _socket(*split_address(address))}} for address in addresses]
     assignment = {
         "@type": f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": CLUSTER,
+        "cluster_name": cluster,
         "endpoints": [{"lb_endpoints": found}] if found else [],
     }
     return json.dumps({"resources": [assignment]}, indent=2)
 
 
-def bootstrap(config: EdgeConfig, host: str, port: int, eds_file: Path, admin: Path) -> str:
-    """Envoy's bootstrap: listens on ``host:port``, reads replicas from ``eds_file``.
+def bootstrap(
+    config: EdgeConfig, host: str, port: int, eds_files: Mapping[str, Path], admin: Path
+) -> str:
+    """Envoy's bootstrap: listens on ``host:port``.
 
-    ``admin`` is the Unix socket of Envoy's admin interface.
+    ``eds_files`` tell every cluster's replicas; ``admin`` is the Unix socket of Envoy's admin
+    interface.
     """
     return json.dumps(
         {
@@ -150,7 +156,7 @@ def bootstrap(config: EdgeConfig, host: str, port: int, eds_file: Path, admin: P
             "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
             "static_resources": {
                 "listeners": [_listener(config, host, port)],
-                "clusters": [_cluster(config, eds_file)],
+                "clusters": [_cluster(config, name, file) for name, file in eds_files.items()],
             },
         },
         indent=2,
@@ -259,13 +265,20 @@ def _routes(config: EdgeConfig) -> list[Json]:
         "match": {"prefix": "/", "grpc": {}},
         "route": _action(config, _UNARY_RETRIES, config.limits.call_s),
     }
-    return [*streams, unary]
+    service = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name
+    writes = {
+        "match": {"prefix": f"/{service}/", "grpc": {}},
+        "route": _action(config, _UNARY_RETRIES, config.limits.call_s, CATALOG),
+    }
+    return [*streams, writes, unary]
 
 
-def _action(config: EdgeConfig, retry_on: str, longest_s: float) -> Json:
+def _action(
+    config: EdgeConfig, retry_on: str, longest_s: float, cluster: str = ORCHESTRATOR
+) -> Json:
     retries = config.retries
     return {
-        "cluster": CLUSTER,
+        "cluster": cluster,
         # The caller's grpc-timeout rules, up to the limit; Envoy's own 15 s would cut it.
         "timeout": "0s",
         "max_stream_duration": {
@@ -295,7 +308,7 @@ def _action(config: EdgeConfig, retry_on: str, longest_s: float) -> Json:
     }
 
 
-def _cluster(config: EdgeConfig, eds_file: Path) -> Json:
+def _cluster(config: EdgeConfig, name: str, eds_file: Path) -> Json:
     limits, retries, health, ejection = (
         config.limits,
         config.retries,
@@ -303,7 +316,7 @@ def _cluster(config: EdgeConfig, eds_file: Path) -> Json:
         config.ejection,
     )
     return {
-        "name": CLUSTER,
+        "name": name,
         "type": "EDS",
         "eds_cluster_config": {
             "eds_config": {

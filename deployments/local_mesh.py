@@ -12,12 +12,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recmesh.deployments.catalog_log_client import InProcessCatalogLogClient
+from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
     live_embedding,
 )
 from recmesh.models.registry import MODELS
+from recmesh.orchestrator.index_source import EMBEDDER
+from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_process import MilvusProcess
 
@@ -36,20 +40,37 @@ class LocalMesh:
 
 
 @contextlib.asynccontextmanager
-async def local_mesh(home: Home, policy: Path, address: str) -> AsyncIterator[LocalMesh]:
+async def local_mesh(
+    home: Home, policy: Path, address: str, database_uri: str = ""
+) -> AsyncIterator[LocalMesh]:
     """Serves on ``host:port`` while the context is open; port 0 picks a free one.
+
+    ``database_uri`` empty: the database in the home folder.
 
     Raises:
         NotFoundError: nothing was ingested.
-        ConfigurationError: the policy cannot work, or the address is taken.
+        ConfigurationError: the policy cannot work, the address is taken, or another process
+            writes the database.
+        UnavailableError: the database does not answer.
     """
+    Dataset.open(home.dataset)
     async with contextlib.AsyncExitStack() as stack:
         index_uri = ""
         if live_embedding(home) is not None:
             milvus = MilvusProcess(home.vectors / "milvus.db")
             index_uri = (await asyncio.to_thread(stack.enter_context, milvus)).uri
         clients = await colocated_models(home, dict.fromkeys(MODELS, ""))
-        orchestrator = OrchestratorServer(home, clients, policy=policy, index_uri=index_uri)
+        catalog = CatalogWriter(home, database_uri, clients.get(EMBEDDER), index_uri)
+        stack.push_async_callback(catalog.close)
+        await catalog.start()
+        orchestrator = OrchestratorServer(
+            home,
+            clients,
+            policy=policy,
+            index_uri=index_uri,
+            catalog=InProcessCatalogLogClient(catalog.methods),
+            catalog_methods=catalog.methods.offered,
+        )
         stack.push_async_callback(orchestrator.stop, STOP_GRACE_S)
         port = await orchestrator.start(address)
         host = address.rpartition(":")[0]

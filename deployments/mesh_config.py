@@ -67,6 +67,18 @@ class VectorIndexTable(_Table):
     uri: str = ""
 
 
+class DatabaseTable(_Table):
+    """Which SQL database."""
+
+    uri: str = Field(default="", pattern=r"^$|^postgresql(\+psycopg)?://")
+
+
+class CatalogTable(_Table):
+    """The catalog's one writer."""
+
+    num_cpus: float = Field(default=0.1, gt=0)
+
+
 class OrchestratorTable(_Scaled):
     """The orchestrator's replicas."""
 
@@ -102,6 +114,8 @@ class MeshConfig(BaseSettings):
     edge: EdgeTable = EdgeTable()
     ray: RayTable = RayTable()
     vector_index: VectorIndexTable = VectorIndexTable()
+    database: DatabaseTable = DatabaseTable()
+    catalog: CatalogTable = CatalogTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)
 

@@ -17,9 +17,11 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray import serve
 
-from recmesh.deployments import applications
+from recmesh.deployments import applications, envoy_config
 from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.applications import ApplicationState
+from recmesh.deployments.catalog_app import NAME as CATALOG
+from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.envoy_config import EdgeConfig
@@ -58,7 +60,10 @@ def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTar
     """Everything the configuration names; models that were never trained are left out, said."""
     # On a cluster of our own nothing but the edge needs to be seen from other machines.
     host = "" if config.ray.address else LOOPBACK
-    found = [orchestrator_application(config, home, index_uri, host)]
+    found = [
+        orchestrator_application(config, home, index_uri, host),
+        catalog_application(config, home, index_uri, host),
+    ]
     for name, table in config.models.items():
         if table.placement == "replicas":
             try:
@@ -189,10 +194,14 @@ async def hosted_mesh(
         following = asyncio.create_task(
             follow(
                 AddressBookClient().replicas,
-                Role.ORCHESTRATOR,
-                lambda found: edge.set_addresses(found.get(NAME, [])),
+                {
+                    Role.ORCHESTRATOR: lambda found: edge.set_addresses(found.get(NAME, [])),
+                    Role.CATALOG: lambda found: edge.set_addresses(
+                        found.get(CATALOG, []), envoy_config.CATALOG
+                    ),
+                },
             ),
-            name="follow-orchestrators",
+            name="follow-replicas",
         )
         stack.callback(following.cancel)
         states = await _deployed(targets(config, home, index_uri), watch)

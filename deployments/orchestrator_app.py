@@ -10,6 +10,8 @@ from ray import serve
 
 from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.announcer import Announcer
+from recmesh.deployments.catalog_app import NAME as CATALOG
+from recmesh.deployments.catalog_log_client import GrpcCatalogLogClient
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.mesh_config import MeshConfig
@@ -55,13 +57,20 @@ class OrchestratorReplica:
         clients = await self.load(home, colocated)
         for name, addresses in external.items():
             clients[name] = GrpcModelClient(name, addresses, pinned=True)
+        self._catalog = catalog = GrpcCatalogLogClient()
         self._orchestrator = OrchestratorServer(
-            home, clients, policy=Path(policy), index_uri=index_uri
+            home, clients, policy=Path(policy), index_uri=index_uri, catalog=catalog
         )
         # Before the server starts: models that run already take part from the first request on.
         self._following = asyncio.create_task(
-            follow(AddressBookClient().replicas, Role.MODEL, self._orchestrator.take),
-            name="follow-models",
+            follow(
+                AddressBookClient().replicas,
+                {
+                    Role.MODEL: self._orchestrator.take,
+                    Role.CATALOG: lambda found: catalog.set_addresses(found.get(CATALOG, [])),
+                },
+            ),
+            name="follow-replicas",
         )
         host = host or ray.util.get_node_ip_address()
         port = await self._orchestrator.start(f"{host}:0")
@@ -93,6 +102,7 @@ class OrchestratorReplica:
             await self._announcer.leave()
             self._following.cancel()
             await self._orchestrator.close()
+            await self._catalog.close()
 
 
 def orchestrator_application(

@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from recmesh.deployments.catalog_follower import CatalogFollower
+from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.edge_services import edge_server
 from recmesh.deployments.grpc_model_client import GrpcModelClient
+from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.models.registry import loader
+from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.model_panel import ModelPanel
@@ -28,6 +32,8 @@ from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery, live_embe
 log = structlog.get_logger(__name__)
 
 WARM_UP_TIMEOUT_S = 5.0
+CATCH_UP_S = 10.0
+"""How long a start waits to know what callers wrote, before it serves without and says so."""
 
 
 def live_embedding(home: Home) -> EmbeddingVersion | None:
@@ -68,11 +74,24 @@ class OrchestratorServer:
         *,
         policy: Path = DEFAULT_POLICY,
         index_uri: str = "",
+        catalog: CatalogLogClient | None = None,
+        catalog_methods: Mapping[str, Method] | None = None,
     ) -> None:
-        """``clients`` are models known from the start; ``index_uri`` empty: no vector search."""
+        """What it works with.
+
+        Args:
+            home: folder of data and of the live embedding record.
+            clients: models known from the start.
+            policy: file.
+            index_uri: Milvus; empty: no vector search.
+            catalog: whom to ask what callers wrote; None: only what was ingested is served.
+            catalog_methods: of ``CatalogService``, where they run in this process.
+        """
         self._home = home
         self._policy = policy
         self._index_uri = index_uri
+        self._catalog = catalog
+        self._catalog_methods = catalog_methods
         self._panel = ModelPanel(dict(clients))
         self._closing = contextlib.AsyncExitStack()
 
@@ -94,11 +113,20 @@ class OrchestratorServer:
             index = MilvusIndex(self._index_uri)
             self._closing.push_async_callback(index.close)
             await self._warm_up(index, self.embedding)
-        snapshot = await asyncio.to_thread(Snapshot.of, dataset, policy, self.embedding)
+        if self._catalog is None:
+            snapshot = await asyncio.to_thread(Snapshot.of, dataset, policy, self.embedding)
+            mesh = Mesh(self._panel, index, snapshot)
+        else:
+            live = await asyncio.to_thread(LiveSnapshot, dataset, policy, self.embedding)
+            mesh = Mesh(self._panel, index, live.current)
+            follower = CatalogFollower(self._catalog, mesh, live, self._home.dataset)
+            await follower.catch_up(CATCH_UP_S)
+            following = asyncio.create_task(follower.run(), name="follow-catalog")
+            self._closing.callback(following.cancel)
         await self._panel.refresh()
         refreshing = asyncio.create_task(self._panel.refresh_forever(), name="describe-models")
         self._closing.callback(refreshing.cancel)
-        self.server = edge_server(Mesh(self._panel, index, snapshot))
+        self.server = edge_server(mesh, self._catalog_methods)
         self.policy_version = policy.version
         return await self.server.start(address)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import protovalidate
 from google.protobuf.message import Message
 
@@ -21,5 +23,12 @@ def validate(message: Message) -> None:
     if violations:
         proto = violations[0].proto
         elements = proto.field.elements if proto.field is not None else ()
-        path = ".".join(element.field_name for element in elements)
+        path = ".".join(map(_named, elements))
         raise InvalidRequestError(path or "request", proto.message)
+
+
+def _named(element: Any) -> str:
+    # Keys of maps are the caller's words, which may be personal; places in lists are not.
+    place = element.subscript
+    in_list = place is not None and place.field == "index"
+    return f"{element.field_name}[{place.value}]" if in_list else str(element.field_name)

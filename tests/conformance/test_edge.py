@@ -21,6 +21,8 @@ import pytest
 
 from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.envoy_config import (
+    CATALOG,
+    CLUSTERS,
     EdgeConfig,
     Limits,
     bootstrap,
@@ -33,6 +35,7 @@ from recmesh.deployments.mesh_host import orchestrator_answers
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 
 UNARY = "/tests.Replica/Call"
+WRITE = "/recmesh.v1.CatalogService/UpsertItems"
 STREAM = "/recmesh.v1.RecommendationService/Swipe"
 LIMITS = Limits(call_s=5.0)
 
@@ -72,7 +75,7 @@ class Replica(grpc.GenericRpcHandler):
         self.address = ""
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if details.method == UNARY:
+        if details.method in (UNARY, WRITE):
             return grpc.unary_unary_rpc_method_handler(self._call)
         if details.method == STREAM:
             return grpc.stream_stream_rpc_method_handler(self._stream)
@@ -156,6 +159,27 @@ async def test_streams_pass_message_by_message() -> None:
             assert await stream.read() == b"a" + number
         await stream.done_writing()
         assert await stream.code() == grpc.StatusCode.OK
+
+
+async def test_writes_to_the_catalog_go_to_its_writer_and_nothing_else_does() -> None:
+    async with (
+        replica(b"orchestrator") as orchestrator,
+        replica(b"writer") as writer,
+        edge(orchestrator.address) as (running, call),
+        grpc.aio.insecure_channel(running.address, [("grpc.enable_retries", 0)]) as channel,
+    ):
+        write = channel.unary_unary(WRITE)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await write(b"", timeout=5)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        running.update([writer.address], CATALOG)
+        async with asyncio.timeout(10):
+            while writer.calls == 0:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await write(b"", timeout=5)
+        answers = {await write(b"", timeout=5) for _ in range(20)}
+        assert answers == {b"writer"}
+        assert {await call(b"", timeout=5) for _ in range(20)} == {b"orchestrator"}
 
 
 async def test_an_update_moves_traffic_and_fails_no_call() -> None:
@@ -337,7 +361,8 @@ def test_envoy_dies_with_its_starter() -> None:
 
 def test_configuration_is_json_and_knows_the_contracts_streams(tmp_path: Path) -> None:
     assert STREAM in streaming_methods()
-    made = json.loads(bootstrap(EdgeConfig(), "127.0.0.1", 1, tmp_path / "e", tmp_path / "a"))
+    files = dict.fromkeys(CLUSTERS, tmp_path / "e")
+    made = json.loads(bootstrap(EdgeConfig(), "127.0.0.1", 1, files, tmp_path / "a"))
     assert "access_log" not in json.dumps(made)
     assignment = json.loads(endpoints(["10.0.0.1:40000"]))["resources"][0]
     assert assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] == {

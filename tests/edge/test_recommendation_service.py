@@ -19,8 +19,6 @@ from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.v1 import (
-    catalog_pb2,
-    catalog_pb2_grpc,
     feedback_pb2,
     feedback_pb2_grpc,
     recommendation_pb2,
@@ -164,7 +162,6 @@ async def test_what_is_not_there_yet_says_so(channel: Channel) -> None:
         feedback_pb2_grpc.FeedbackServiceStub(channel).RecordEvents(
             feedback_pb2.RecordEventsRequest()
         ),
-        catalog_pb2_grpc.CatalogServiceStub(channel).UpsertItems(catalog_pb2.UpsertItemsRequest()),
     ]
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as raised:

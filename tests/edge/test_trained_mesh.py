@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+
 import grpc
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +14,13 @@ from recmesh.cli.main import app
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.home import Home
-from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
+from recmesh.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    common_pb2,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+)
 from tests.small_world import ingested_home, train
 
 TRAINED = ("cf", "nlp", "behavioral")
@@ -28,8 +38,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 async def test_search_and_feed_answer_with_models_and_milvus(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncio
-
     monkeypatch.setenv("RECMESH_HOME", str(home.root))
     indexed = await asyncio.to_thread(CliRunner().invoke, app, ["index"])
     assert indexed.exit_code == 0, indexed.output
@@ -55,3 +63,46 @@ async def test_search_and_feed_answer_with_models_and_milvus(
         for component in ("cf", "nlp", "behavioral", "vector-index"):
             assert states[component] == common_pb2.SOURCE_STATE_OK, feed.degradations
         assert feed.degraded, "network is not trained here"
+
+
+@pytest.mark.milvus
+async def test_a_written_item_is_found_by_its_words_and_a_deleted_one_is_not(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECMESH_HOME", str(home.root))
+    indexed = await asyncio.to_thread(CliRunner().invoke, app, ["index"])
+    assert indexed.exit_code == 0, indexed.output
+    item = catalog_pb2.Item(item_id="zebra", title="Zebrafish hearts", content_type="article")
+    async with (
+        local_mesh(home, DEFAULT_POLICY, "127.0.0.1:0") as mesh,
+        grpc.aio.insecure_channel(mesh.address) as channel,
+    ):
+        catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        recommendations = recommendation_pb2_grpc.RecommendationServiceStub(channel)
+
+        async def found() -> list[str]:
+            page = await recommendations.Recommend(
+                recommendation_pb2.RecommendRequest(
+                    surface="search", user_id="reader", query="Zebrafish hearts"
+                ),
+                timeout=10,
+            )
+            return [shown.item_id for shown in page.recommendations]
+
+        async def eventually(there: bool) -> None:
+            end = time.monotonic() + 30
+            while (await found())[:1] != ["zebra"] if there else "zebra" in await found():
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+
+        await catalog.UpsertItems(catalog_pb2.UpsertItemsRequest(items=[item]))
+        await eventually(True)
+        await catalog.DeleteItems(catalog_pb2.DeleteItemsRequest(item_ids=["zebra"]))
+        await eventually(False)
+        await catalog.UpsertItems(catalog_pb2.UpsertItemsRequest(items=[item]))
+        await eventually(True)
+    again = await asyncio.to_thread(CliRunner().invoke, app, ["index", "--json"])
+    assert json.loads(again.output)["changed"] is False, "the writer kept the collection current"
+    await asyncio.to_thread(train, home, "nlp", 2)
+    anew = await asyncio.to_thread(CliRunner().invoke, app, ["index", "--json"])
+    assert json.loads(anew.output) | {"changed": True, "count": 41} == json.loads(anew.output)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.mesh, pytest.mark.milvus]
 
 def test_status_tells_every_application(mesh: RunningMesh) -> None:
     states = mesh.status()
-    assert set(states) == {"orchestrator", *MODELS}
+    assert set(states) == {"orchestrator", "catalog", *MODELS}
     store = ArtifactStore(mesh.home.artifacts)
     for name in MODELS:
         assert states[name]["state"] == "RUNNING"

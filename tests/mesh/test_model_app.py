@@ -83,8 +83,7 @@ async def test_replicas_are_found_survive_a_kill_and_leave(home: Home, cluster: 
     following = asyncio.create_task(
         follow(
             AddressBookClient().replicas,
-            Role.MODEL,
-            lambda found: client.set_addresses(found[MODEL]),
+            {Role.MODEL: lambda found: client.set_addresses(found[MODEL])},
         )
     )
     try:

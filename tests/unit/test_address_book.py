@@ -42,7 +42,7 @@ async def test_a_failing_source_changes_nothing_and_is_asked_again() -> None:
             raise ConnectionError from None
 
     heard: list[Mapping[str, Sequence[str]]] = []
-    task = asyncio.create_task(follow(source, Role.MODEL, heard.append, period_s=0.001))
+    task = asyncio.create_task(follow(source, {Role.MODEL: heard.append}, period_s=0.001))
     await asyncio.sleep(0.02)
     assert not task.done()
     task.cancel()

@@ -16,8 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def _commands(document: str) -> list[list[str]]:
     text = (DOCS / document).read_text().replace("\\\n", " ")
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
     parts = [part for line in lines for part in line.split("&&")]
     words = [shlex.split(part, comments=True) for part in parts if "recmesh " in part]
     return [part[part.index("recmesh") + 1 :] for part in words if "recmesh" in part]
@@ -28,7 +28,9 @@ def _understood(words: list[str]) -> bool:
     return CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
 
 
-@pytest.mark.parametrize("document", ["datasets.md", "interchange.md", "world.md"])
+@pytest.mark.parametrize(
+    "document", ["catalog-writes.md", "datasets.md", "interchange.md", "world.md"]
+)
 def test_documented_commands_parse(document: str) -> None:
     commands = _commands(document)
     assert commands

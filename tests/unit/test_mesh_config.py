@@ -37,6 +37,7 @@ def test_the_environment_overrides_one_value_of_the_file(
         ('[models.x]\nplacement = "external"\naddresses = ["nowhere"]', "models.x.addresses.0"),
         ("[models.cf]\nreplicas = 1", "models.cf.replicas"),
         ("[edge]\nport = 1", "edge.port"),
+        ('[database]\nuri = "mysql://host/db"', "database.uri"),
         ("[models.CF]", "models.CF"),
         ("nonsense", "is not TOML"),
         ("\udcff", "is not TOML"),

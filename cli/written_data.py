@@ -1,0 +1,51 @@
+"""The data set as it is now: what was ingested, under what callers wrote since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
+from recmesh.deployments.mesh_record import running_mesh
+from recmesh.storage.catalog_log import CatalogLog
+from recmesh.storage.catalog_overlay import CatalogOverlay
+from recmesh.storage.database import Database
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.home import Home
+
+
+def database_uri(home: Home) -> str:
+    """The running mesh's setting, or the packaged file's; the environment overrides both."""
+    running = running_mesh(home)
+    return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG).database.uri
+
+
+def opened_database(home: Home) -> Database | None:
+    """The database, for reading; None when nobody wrote one yet. The caller closes it.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    return Database.for_reading(database_uri(home), home.database)
+
+
+def written_overlay(home: Home) -> CatalogOverlay | None:
+    """What callers wrote; None when there is no database yet. Raises as above."""
+    database = opened_database(home)
+    if database is None:
+        return None
+    try:
+        return CatalogOverlay(CatalogLog(database).read())
+    finally:
+        database.close()
+
+
+def current_dataset(home: Home) -> Dataset:
+    """The data set with what callers wrote.
+
+    Raises:
+        NotFoundError: nothing was ingested.
+        UnavailableError: the database does not answer.
+    """
+    dataset = Dataset.open(home.dataset)
+    overlay = written_overlay(home)
+    return dataset.under(overlay) if overlay else dataset

@@ -1,0 +1,133 @@
+"""The catalog's writer as a Ray Serve application of its own (ADR 0002).
+
+One replica: the embedded database has one writer. Orchestrators ask it what was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from recmesh.deployments.address_book import AddressBookClient, Role
+from recmesh.deployments.announcer import Announcer
+from recmesh.deployments.catalog_writer import CatalogWriter
+from recmesh.deployments.discovery import follow
+from recmesh.deployments.edge_services import CATALOG
+from recmesh.deployments.grpc_model_client import GrpcModelClient
+from recmesh.deployments.grpc_server import GrpcServer
+from recmesh.deployments.grpc_service import add_service
+from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.deployments.orchestrator_server import colocated_models, live_embedding
+from recmesh.deployments.replica_scaling import deployment_options
+from recmesh.orchestrator.index_source import EMBEDDER
+from recmesh.orchestrator.model_client import ModelClient
+from recmesh.storage.home import Home
+from recmesh.v1 import catalog_log_pb2
+
+NAME = "catalog"
+"""Name of the Serve application, of its deployment, and in the address book."""
+LOG = catalog_log_pb2.DESCRIPTOR.services_by_name["CatalogLogService"]
+VERSION = "1"
+PREDECESSOR_S = 30.0
+"""How long the writer before may take to leave the database."""
+
+
+class CatalogReplica:
+    """The writer on a free port of its node, known to the address book."""
+
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self,
+        home_root: str,
+        database_uri: str,
+        index_uri: str,
+        embedder: tuple[str, str, list[str]],
+        host: str,
+    ) -> None:
+        """Raises what starting raises; Serve tells it as the reason.
+
+        Args:
+            home_root: folder of data, artifacts, and of the embedded database.
+            database_uri: PostgreSQL; empty: the embedded one.
+            index_uri: Milvus; empty: nothing is indexed.
+            embedder: the language model's placement, version and addresses.
+            host: to listen on; empty: the node's address.
+        """
+        home = Home(Path(home_root))
+        self._embedder = await _embedder(home, *embedder)
+        self._following: asyncio.Task[None] | None = None
+        if isinstance(self._embedder, GrpcModelClient) and not self._embedder.pinned:
+            client = self._embedder
+            self._following = asyncio.create_task(
+                follow(
+                    AddressBookClient().replicas,
+                    {Role.MODEL: lambda found: client.set_addresses(found.get(EMBEDDER, []))},
+                ),
+                name="follow-embedder",
+            )
+        self._writer = CatalogWriter(home, database_uri, self._embedder, index_uri)
+        await self._writer.start(PREDECESSOR_S)
+        self._server = GrpcServer([CATALOG.full_name, LOG.full_name])
+        add_service(self._server, CATALOG, self._writer.methods.offered, checked=True)
+        read_changes = {"ReadChanges": self._writer.methods.read_changes}
+        add_service(self._server, LOG, read_changes, checked=False)
+        host = host or ray.util.get_node_ip_address()
+        port = await self._server.start(f"{host}:0")
+        self._announcer = Announcer(
+            self._server,
+            role=Role.CATALOG,
+            application=NAME,
+            replica_id=serve.get_replica_context().replica_id.unique_id,
+            address=f"{host}:{port}",
+            version=VERSION,
+        )
+
+    async def check_health(self) -> None:
+        """Asked by Serve; a replica that no longer announces itself is replaced."""
+        self._announcer.check()
+
+    async def __del__(self) -> None:
+        """Awaited by Serve when the replica leaves: writes under way end first."""
+        if not hasattr(self, "_announcer"):
+            return
+        await self._announcer.leave()
+        if self._following is not None:
+            self._following.cancel()
+        await self._writer.close()
+        if self._embedder is not None:
+            await self._embedder.close()
+
+
+async def _embedder(
+    home: Home, placement: str, version: str, addresses: list[str]
+) -> ModelClient | None:
+    if placement == "external":
+        return GrpcModelClient(EMBEDDER, addresses, pinned=True)
+    if placement == "orchestrator":
+        return (await colocated_models(home, {EMBEDDER: version})).get(EMBEDDER)
+    # Nobody may run it now, and somebody later.
+    return GrpcModelClient(EMBEDDER, [])
+
+
+def catalog_application(
+    config: MeshConfig, home: Home, index_uri: str, host: str = ""
+) -> serve.RunTarget:
+    """What Serve is to run for the catalog, listening on ``host``."""
+    model = config.models.get(EMBEDDER)
+    embedder = (
+        (model.placement, model.version, list(model.addresses)) if model else ("replicas", "", [])
+    )
+    arguments = (str(home.root.resolve()), config.database.uri, index_uri, embedder, host)
+    options = deployment_options(
+        (*arguments, live_embedding(home)),
+        min_replicas=1,
+        max_replicas=1,
+        num_cpus=config.catalog.num_cpus,
+        target_inflight=1,
+    )
+    # The next writer can only open the embedded database once this one has let go of it.
+    options["max_surge_percent"] = 0
+    deployment = serve.deployment(CatalogReplica).options(name=NAME, **options)
+    return serve.RunTarget(deployment.bind(*arguments), name=NAME, route_prefix=None)

@@ -1,0 +1,110 @@
+"""Keeps an orchestrator's snapshot as the catalog is written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import structlog
+
+from recmesh.deployments.catalog_log_client import CatalogLogClient
+from recmesh.orchestrator.live_snapshot import LiveSnapshot
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.storage.dataset import Dataset
+from recmesh.storage.erased_users import ErasedUsers
+from recmesh.storage.errors import RecMeshError
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.4
+READ_TIMEOUT_S = 2.0
+RELOAD_EVERY_S = 2.0
+
+
+class CatalogFollower:
+    """Asks for changes, makes the next snapshot in a thread, and swaps it in at once.
+
+    Belongs to one event loop. Requests under way keep the snapshot that they took.
+    """
+
+    def __init__(
+        self, client: CatalogLogClient, mesh: Mesh, live: LiveSnapshot, dataset: Path
+    ) -> None:
+        """``live`` made the mesh's snapshot from the data set in the folder ``dataset``."""
+        self._client = client
+        self._mesh = mesh
+        self._live = live
+        self._dataset = dataset
+        self._seq = 0
+        self._erased = ErasedUsers()
+        self._reload_due = False
+
+    async def catch_up(self, patience_s: float) -> None:
+        """Waits until all that was written is known, or for ``patience_s`` seconds.
+
+        Given up, pages say that they lack it until :meth:`run` has made it good.
+        """
+        try:
+            async with asyncio.timeout(patience_s):
+                while True:
+                    with contextlib.suppress(RecMeshError):
+                        await self._take_all()
+                        return
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            log.warning("catalog_unknown", waited_s=patience_s)
+
+    async def run(self) -> None:
+        """Follows for ever; cancel to end. While nobody answers, the last snapshot serves."""
+        silent = False
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self._take_all()
+                if self._reload_due:
+                    await self._reload()
+            except RecMeshError as error:
+                if not silent:
+                    log.warning("catalog_silent", reason=str(error))
+                silent = True
+            except Exception:
+                # The loop outlives whatever one row may bring about.
+                log.exception("following_the_catalog_failed")
+            else:
+                silent = False
+
+    async def _take_all(self) -> None:
+        self._seq = await self._follow(self._live, self._seq)
+        self._mesh.snapshot = self._live.current
+
+    async def _follow(self, live: LiveSnapshot, seq: int) -> int:
+        while True:
+            changes = await self._client.read_changes(seq, timeout_s=READ_TIMEOUT_S)
+            if changes.through_seq > seq or live.current.catalog_seq is None:
+                await asyncio.to_thread(live.apply, changes)
+            if changes.erased.hashes:
+                hashes = self._erased.hashes | changes.erased.hashes
+                self._reload_due = self._reload_due or hashes != self._erased.hashes
+                self._erased = ErasedUsers(changes.erased.salt, hashes)
+            seq = changes.through_seq
+            if seq >= changes.head_seq:
+                return seq
+
+    async def _reload(self) -> None:
+        """Forgets the data set as it was before users were erased from its files.
+
+        They are hidden already; this takes them out of memory.
+        """
+        dataset = Dataset.open(self._dataset)
+        snapshot = self._live.current
+        live = await asyncio.to_thread(LiveSnapshot, dataset, snapshot.policy, snapshot.embedding)
+        seq = await self._follow(live, 0)
+        ids = await asyncio.to_thread(self._erased.among, live.ingested_user_ids)
+        self._live, self._seq = live, seq
+        self._mesh.snapshot = live.current
+        if ids:
+            # The files are still being rewritten.
+            await asyncio.sleep(RELOAD_EVERY_S)
+        else:
+            self._reload_due = False

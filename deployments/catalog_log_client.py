@@ -1,0 +1,89 @@
+"""Asks the catalog's application what was written, over gRPC or in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from recmesh.deployments.catalog_changes import changes_of
+from recmesh.deployments.catalog_methods import CatalogMethods
+from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
+from recmesh.storage.catalog_overlay import CatalogChanges
+from recmesh.storage.errors import UnavailableError
+from recmesh.v1 import catalog_log_pb2, catalog_log_pb2_grpc
+
+
+class CatalogLogClient(Protocol):
+    """Reads the catalog log. Belongs to the event loop it was made in."""
+
+    async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
+        """The next changes after ``after_seq``, perhaps not all.
+
+        Raises:
+            UnavailableError: nobody answers in time.
+        """
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+
+
+class GrpcCatalogLogClient:
+    """Asks the catalog's one replica where it was announced last."""
+
+    def __init__(self) -> None:
+        self._address = ""
+        self._channel: grpc.aio.Channel | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def set_addresses(self, addresses: Sequence[str]) -> None:
+        """Takes what discovery knows; an empty list changes nothing."""
+        if not addresses or self._address in addresses:
+            return
+        self._drop()
+        self._address = addresses[0]
+        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+
+    async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
+        """See the port."""
+        if self._channel is None:
+            raise UnavailableError("the catalog has no address")
+        stub = catalog_log_pb2_grpc.CatalogLogServiceStub(self._channel)
+        request = catalog_log_pb2.ReadChangesRequest(after_seq=after_seq)
+        try:
+            message = await stub.ReadChanges(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(f"the catalog answered {error.code().name}") from error
+        return await asyncio.to_thread(changes_of, message)
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            task = asyncio.ensure_future(self._channel.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self._channel = None
+
+    async def close(self) -> None:
+        """See the port."""
+        self._drop()
+        await asyncio.gather(*self._closing)
+
+
+class InProcessCatalogLogClient:
+    """Asks a catalog that runs in this process."""
+
+    def __init__(self, methods: CatalogMethods) -> None:
+        self._methods = methods
+
+    async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
+        """See the port."""
+        request = catalog_log_pb2.ReadChangesRequest(after_seq=after_seq)
+        message = await self._methods.read_changes(request, math.inf)
+        return await asyncio.to_thread(changes_of, message)
+
+    async def close(self) -> None:
+        """See the port."""
