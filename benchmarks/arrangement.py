@@ -203,8 +203,7 @@ async def run_ours(stack: AsyncExitStack, arguments: argparse.Namespace, index_u
     following = asyncio.create_task(
         follow(
             AddressBookClient().replicas,
-            Role.ORCHESTRATOR,
-            lambda found: edge.set_addresses(found.get(NAME, [])),
+            {Role.ORCHESTRATOR: lambda found: edge.set_addresses(found.get(NAME, []))},
         )
     )
     stack.callback(following.cancel)
