@@ -24,9 +24,9 @@ from recmesh.storage.appended_vectors import Float32, append_vectors
 from recmesh.storage.catalog_log import CatalogLog, Indexed, Write
 from recmesh.storage.catalog_overlay import DELETED, CatalogChanges, CatalogOverlay
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.errors import RecMeshError
+from recmesh.storage.errors import InvalidRequestError, RecMeshError
 from recmesh.storage.group_commit import GroupCommit
-from recmesh.storage.index_rows import content_hash, item_rows
+from recmesh.storage.index_rows import IndexRows, content_hash, item_rows
 from recmesh.storage.vector_index import EmbeddingVersion, VectorIndex
 from recmesh.v1 import model_pb2
 
@@ -38,8 +38,8 @@ MOST_TOGETHER = 500
 """Changes between two commits of the position."""
 EMBEDDED_TOGETHER = 16
 """Texts of one call: few, so that requests get their turn at the model."""
-MOST_EMBEDDED_CHARACTERS = 20_000
-"""Of one text; encoders read far fewer."""
+MOST_EMBEDDED_CHARACTERS = 8_000
+"""Of one text: 32 kB at most, as the contract says; encoders read far fewer."""
 EMBED_TIMEOUT_S = 30.0
 ITEM_COLUMNS = (
     "item_id",
@@ -157,8 +157,20 @@ class ItemIndexer:
         vectors = np.stack([made[i] if i in made else known[row_of[i]] for i in ids])
         rows = item_rows(items, self._campaigns, vectors, texts, self.record.version)
         await asyncio.to_thread(append_vectors, self.appended, self.record.version, seq, made)
-        await self.index.upsert(self.record.collection, rows)
+        await self._write(rows)
         self._hashes.update(zip(ids, hashes, strict=True))
+
+    async def _write(self, rows: IndexRows) -> None:
+        """Upserts; a row that the index refuses must not keep the others out for ever."""
+        try:
+            await self.index.upsert(self.record.collection, rows)
+        except InvalidRequestError as error:
+            if len(rows) == 1:
+                log.error("item_not_indexed", reason=str(error))
+                return
+            middle = len(rows) // 2
+            await self._write(rows[:middle])
+            await self._write(rows[middle:])
 
     async def _embed(self, texts: Mapping[str, str]) -> dict[str, Float32]:
         ids = list(texts)

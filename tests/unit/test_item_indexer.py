@@ -15,11 +15,11 @@ from recmesh.storage.appended_vectors import MOST_FILES, AppendedVectors, append
 from recmesh.storage.catalog_log import CatalogLog, Delete, Row, Upsert, Write
 from recmesh.storage.catalog_tables import SCHEMAS
 from recmesh.storage.database import Database
-from recmesh.storage.errors import RecMeshError, UnavailableError
+from recmesh.storage.errors import InvalidRequestError, RecMeshError, UnavailableError
 from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.group_commit import GroupCommit
 from recmesh.storage.index_filter import AnyOf, IndexFilter
-from recmesh.storage.index_rows import item_rows
+from recmesh.storage.index_rows import IndexRows, item_rows
 from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery
 from recmesh.storage.vector_schema import ITEM_INDEX
 from recmesh.v1 import model_pb2
@@ -194,6 +194,22 @@ async def test_what_was_written_while_something_was_down_is_taken_later(
     monkeypatch.undo()
     await index_all(indexer)
     assert await house.rows() == ["i0", "i1", "n1"]
+
+
+async def test_an_item_that_the_index_refuses_keeps_no_other_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert = house.index.upsert
+
+    async def refuses(collection: str, rows: IndexRows) -> None:
+        if "bad" in rows.ids:
+            raise InvalidRequestError("ids[0]", "is bad")
+        await upsert(collection, rows)
+
+    monkeypatch.setattr(house.index, "upsert", refuses)
+    house.log.write([Upsert("items", [with_title(n, n) for n in ("n1", "n2", "bad", "n3")])])
+    await index_all(house.indexer())
+    assert await house.rows() == ["i0", "i1", "n1", "n2", "n3"]
 
 
 async def test_another_embedding_space_is_refused(house: House) -> None:
