@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -13,6 +13,7 @@ from recmesh.deployments.catalog_rows import rows_to_write
 from recmesh.deployments.grpc_service import Method
 from recmesh.storage.catalog_log import CatalogLog, Delete, Erase, Write
 from recmesh.storage.erasure import ErasureCheck, checked_files, erase_from_files
+from recmesh.storage.errors import RecMeshError
 from recmesh.storage.group_commit import GroupCommit
 from recmesh.storage.home import Home
 from recmesh.storage.ingested_ids import IngestedIds
@@ -28,6 +29,8 @@ class CatalogMethods:
         self._commits = commits
         self._ingested = IngestedIds(home.dataset)
         self._erasing = asyncio.Lock()
+        self.indexed_ids: Callable[[], Awaitable[Collection[str]]] | None = None
+        """Asks the vector index for the ids it holds; None: nothing is indexed."""
 
     @property
     def offered(self) -> Mapping[str, Method]:
@@ -68,10 +71,21 @@ class CatalogMethods:
             known = await asyncio.to_thread(self._ingested.among, "users", ids)
             deleted = await self._written(Erase(ids, frozenset(known)))
             checks = await asyncio.to_thread(self._erase_files, ids)
+            checks += await self._checked_index(ids)
         answer = catalog_pb2.DeleteUsersResponse(deleted=deleted)
         for check in checks:
             answer.checks.add(store=check.store, remaining=check.remaining, note=check.note)
         return answer
+
+    async def _checked_index(self, user_ids: list[str]) -> list[ErasureCheck]:
+        if self.indexed_ids is None:
+            return []
+        note = "holds items; doctors' vectors are made for a request and not kept"
+        try:
+            held = set(user_ids).intersection(await self.indexed_ids())
+        except RecMeshError as error:
+            return [ErasureCheck("vector collection", 0, f"not searched ({error}); {note}")]
+        return [ErasureCheck("vector collection", len(held), note)]
 
     def _erase_files(self, user_ids: list[str]) -> list[ErasureCheck]:
         held = self.complete_erasures()

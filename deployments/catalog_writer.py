@@ -94,6 +94,7 @@ class CatalogWriter:
     ) -> None:
         index = MilvusIndex(self._index_uri)
         self._closing.push_async_callback(index.close)
+        self.methods.indexed_ids = lambda: index.content_hashes(record.collection)
         store = ArtifactStore(self._home.artifacts)
         appended = store.appended(embedder.name)
         vectors = await asyncio.to_thread(_known_vectors, store, record, embedder.name)

@@ -106,3 +106,15 @@ async def test_a_written_item_is_found_by_its_words_and_a_deleted_one_is_not(
     await asyncio.to_thread(train, home, "nlp", 2)
     anew = await asyncio.to_thread(CliRunner().invoke, app, ["index", "--json"])
     assert json.loads(anew.output) | {"changed": True, "count": 41} == json.loads(anew.output)
+    async with (
+        local_mesh(home, DEFAULT_POLICY, "127.0.0.1:0") as mesh,
+        grpc.aio.insecure_channel(mesh.address) as channel,
+    ):
+        catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        # An item of that id stands for a doctor whom somebody has put into the index.
+        for user_id, left in (("stranger", 0), ("zebra", 1)):
+            request = catalog_pb2.DeleteUsersRequest(user_ids=[user_id])
+            checks = (await catalog.DeleteUsers(request)).checks
+            remaining = {check.store: check.remaining for check in checks}
+            assert remaining.pop("vector collection") == left
+            assert set(remaining.values()) == {0}
