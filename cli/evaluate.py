@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from recmesh.cli.evaluate_search import evaluate_search_command
 from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
 from recmesh.models.registry import MODELS
@@ -18,6 +19,9 @@ from recmesh.offline.evaluation.report import SEGMENTS, Report
 from recmesh.offline.evaluation.tuned_policy import tuned_policy
 from recmesh.storage.errors import ConfigurationError, RecMeshError
 from recmesh.storage.home import Home
+
+evaluate_app = typer.Typer(invoke_without_command=True)
+evaluate_app.command("search")(evaluate_search_command)
 
 
 def _print(report: Report, console: Console) -> None:
@@ -45,7 +49,9 @@ def _write(report: Report, out: Path) -> None:
     out.write_text(report.as_json() + "\n" if out.suffix == ".json" else report.as_markdown())
 
 
+@evaluate_app.callback()
 def evaluate_command(
+    context: typer.Context,
     home: Annotated[
         Path | None, typer.Option(help="Folder of the ingested data. Default: $RECMESH_HOME.")
     ] = None,
@@ -72,7 +78,11 @@ def evaluate_command(
         recmesh evaluate --models cf --models network --out report.md
 
         recmesh evaluate --json --write-policy tuned.toml
+
+        recmesh evaluate search --data nfcorpus
     """
+    if context.invoked_subcommand is not None:
+        return
     place = Home(home.resolve()) if home else Home.from_environment()
     settings = Settings(
         k=k,

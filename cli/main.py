@@ -11,7 +11,7 @@ import typer
 from recmesh.cli.call import call_command
 from recmesh.cli.datasets import datasets_app
 from recmesh.cli.down import down_command
-from recmesh.cli.evaluate import evaluate_command
+from recmesh.cli.evaluate import evaluate_app
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
 from recmesh.cli.serve import serve_command
@@ -50,8 +50,8 @@ app.command("status")(status_command)
 app.command("down")(down_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
-app.command("evaluate")(evaluate_command)
 app.add_typer(users_app, name="users")
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(world_app, name="world")
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""One score from two: how near a text is in meaning, and how well its words match.
+"""One score from several: how near a text is in meaning, how well its words match, and
+whether it helped those who asked alike before.
 
-Cosines and BM25 have scales of their own, so each leg is brought to a common one first.
+Cosines, BM25 and counts have scales of their own, so each leg is brought to a common one first.
 Pure NumPy: the same function serves requests and tunes its settings offline.
 """
 
@@ -38,12 +39,16 @@ class FusionSettings:
     method: FusionMethod = FusionMethod.Z_SCORE
     words_weight: float = 0.5
     """Share of the words, in [0, 1]; meaning has the rest."""
+    earlier_weight: float = 0.5
+    """What earlier queries add, where the caller has them; at least 0."""
     rank_constant: float = 60.0
     """Above 0. The larger, the less the first ranks stand out."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.words_weight <= 1.0:
             raise ConfigurationError(f"words_weight is {self.words_weight}; it lies in [0, 1]")
+        if not 0.0 <= self.earlier_weight < float("inf"):
+            raise ConfigurationError(f"earlier_weight is {self.earlier_weight}; it is at least 0")
         if not 0.0 < self.rank_constant < float("inf"):
             raise ConfigurationError(f"rank_constant is {self.rank_constant}; it is above 0")
 
@@ -65,10 +70,15 @@ def _reciprocal_ranks(scores: Float64, constant: float) -> Float64:
     return np.where(np.isnan(scores), 0.0, 1.0 / (constant + 1.0 + better))
 
 
-def fuse(dense: Float32, words: Float32, settings: FusionSettings | None = None) -> Float32:
-    """Fuses two legs' scores of the same candidates.
+def fuse(
+    dense: Float32,
+    words: Float32,
+    settings: FusionSettings | None = None,
+    earlier: Float32 | None = None,
+) -> Float32:
+    """Fuses the legs' scores of the same candidates.
 
-    A candidate that is at least as good as another in both legs fuses to at least its
+    A candidate that is at least as good as another in all legs fuses to at least its
     score; the order of the candidates does not matter.
 
     Args:
@@ -76,7 +86,9 @@ def fuse(dense: Float32, words: Float32, settings: FusionSettings | None = None)
             then count as its worst found.
         words: BM25 scores ``[n]``, at least 0; NaN for candidates that the words have not
             found, which then count as 0: BM25's score of a text without a word of the query.
-        settings: method and weight; default: equal z-scores.
+        settings: method and weights; default: equal z-scores.
+        earlier: scores of :mod:`recmesh.orchestrator.earlier_queries` ``[n]``, at least 0; NaN
+            counts as 0. None: there is no query log.
 
     Returns:
         Scores ``[n]``, finite; comparable within one call only.
@@ -85,12 +97,15 @@ def fuse(dense: Float32, words: Float32, settings: FusionSettings | None = None)
         return np.empty(0, np.float32)
     chosen = settings or FusionSettings()
     near, worded = dense.astype(np.float64), words.astype(np.float64)
-    if chosen.method is FusionMethod.RECIPROCAL_RANK:
-        near = _reciprocal_ranks(near, chosen.rank_constant)
-        worded = _reciprocal_ranks(worded, chosen.rank_constant)
-    else:
-        worst = float(np.nanmin(near)) if not np.isnan(near).all() else 0.0
-        near = _z_scores(np.where(np.isnan(near), worst, near))
-        worded = _z_scores(np.where(np.isnan(worded), 0.0, worded))
+    worst = float(np.nanmin(near)) if not np.isnan(near).all() else 0.0
     weight = chosen.words_weight
-    return np.asarray((1.0 - weight) * near + weight * worded, np.float32)
+    fused = (1.0 - weight) * _scaled(near, worst, chosen) + weight * _scaled(worded, 0.0, chosen)
+    if earlier is not None:
+        fused += chosen.earlier_weight * _scaled(earlier.astype(np.float64), 0.0, chosen)
+    return np.asarray(fused, np.float32)
+
+
+def _scaled(scores: Float64, unknown: float, settings: FusionSettings) -> Float64:
+    if settings.method is FusionMethod.RECIPROCAL_RANK:
+        return _reciprocal_ranks(scores, settings.rank_constant)
+    return _z_scores(np.where(np.isnan(scores), unknown, scores))

@@ -1,7 +1,8 @@
 """NFCorpus: medical abstracts and judged title queries of nutritionfacts.org.
 
 Each split is a collection of its own (``test/raw``, ``dev/raw``). The training split's
-documents come only stemmed, in the top-level file, so it is not converted.
+documents come only stemmed, in the top-level file, but nearly all are in the other two
+collections: its queries come with each of them, as queries that were asked earlier.
 """
 
 from __future__ import annotations
@@ -39,13 +40,7 @@ def _item(item_id: str, text: str) -> dict[str, Any]:
     }
 
 
-def convert(source: Path, split: str = "test") -> Conversion:
-    """The documents of ``split`` (test or dev) as items, with its title queries.
-
-    Judgements are 1 (linked through a topic or another article) and 2 (linked directly).
-    """
-    folder = source / split / "raw"
-    items = [_item(*row) for row in _lines(folder / "d-collection.docs")]
+def _judged(folder: Path, split: str) -> JudgedQueries:
     queries = [
         Query(query_id, text.strip(), split)
         for query_id, text in _lines(folder / "q-titles.queries")
@@ -54,7 +49,25 @@ def convert(source: Path, split: str = "test") -> Conversion:
         (query_id, item_id, int(relevance))
         for query_id, _, item_id, relevance in _lines(folder / "s-3.qrel")
     ]
+    return JudgedQueries(queries, judgements)
+
+
+def convert(source: Path, split: str = "test") -> Conversion:
+    """The documents of ``split`` (test or dev) as items, with its and train's title queries.
+
+    Judgements are 1 (linked through a topic or another article) and 2 (linked directly).
+    """
+    items = [_item(*row) for row in _lines(source / split / "raw" / "d-collection.docs")]
     known = {item["item_id"] for item in items}
-    kept = [row for row in judgements if row[1] in known]
-    left_out = {"judgements of documents the split lacks": len(judgements) - len(kept)}
+    queries: list[Query] = []
+    kept: list[tuple[str, str, int]] = []
+    left_out: dict[str, int] = {}
+    for part in (split, "train"):
+        judged = _judged(source / part / "raw", part)
+        here = [row for row in judged.judgements if row[1] in known]
+        queries += judged.queries
+        kept += here
+        left_out[f"{part} judgements of documents the {split} collection lacks"] = len(
+            judged.judgements
+        ) - len(here)
     return Conversion({"items": items}, left_out, JudgedQueries(queries, kept))

@@ -102,3 +102,16 @@ def test_reciprocal_ranks_are_those_of_the_paper() -> None:
 def test_settings_out_of_range_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(bad))):
         FusionSettings(**bad)  # type: ignore[arg-type]
+
+
+def test_earlier_queries_lift_what_they_led_to() -> None:
+    same = np.ones(3, np.float32)
+    earlier = np.array([np.nan, 2.0, np.nan], np.float32)
+    assert fuse(same, same, earlier=earlier).argmax() == 1
+    unweighted = fuse(same, same, FusionSettings(earlier_weight=0.0), earlier)
+    np.testing.assert_array_equal(unweighted, fuse(same, same))
+
+
+def test_earlier_weight_is_at_least_0() -> None:
+    with pytest.raises(ConfigurationError, match="earlier_weight"):
+        FusionSettings(earlier_weight=-0.1)
