@@ -11,6 +11,7 @@ import typer
 from recmesh.cli.call import call_command
 from recmesh.cli.datasets import datasets_app
 from recmesh.cli.down import down_command
+from recmesh.cli.embed import embed_app
 from recmesh.cli.evaluate import evaluate_app
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
@@ -51,6 +52,7 @@ app.command("down")(down_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
 app.add_typer(users_app, name="users")
+app.add_typer(embed_app, name="embed")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(world_app, name="world")
 

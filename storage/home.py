@@ -44,6 +44,11 @@ class Home:
         return self.root / "text-vectors"
 
     @property
+    def encoders(self) -> Path:
+        """Fine-tuned encoders, a Hugging Face folder a version."""
+        return self.root / "encoders"
+
+    @property
     def run(self) -> Path:
         """What runs now: process ids, ports, logs."""
         return self.root / "run"
