@@ -52,22 +52,30 @@ class EarlierQueries:
             np.array(weights, np.float32),
         )
 
-    def scores(self, query: Float32, n_items: int) -> Float32:
+    def scores(
+        self,
+        query: Float32,
+        n_items: int,
+        neighbours: int = NEIGHBOURS,
+        sharpness: float = SHARPNESS,
+    ) -> Float32:
         """What the nearest earlier queries say of each item.
 
         Args:
             query: unit vector ``[dim]``.
             n_items: length of the catalogue that ``items`` counts in.
+            neighbours: nearest earlier queries that are asked.
+            sharpness: power of their cosines; defaults as chosen (``docs/search.md``).
 
         Returns:
             ``[n_items]``, at least 0; NaN for items that no near query led to.
         """
         cosines = np.maximum(self.vectors @ query, 0.0)
-        nearest = np.argsort(-cosines, kind="stable")[:NEIGHBOURS]
+        nearest = np.argsort(-cosines, kind="stable")[:neighbours]
         total = np.zeros(n_items)
         for row in nearest:
             links = slice(self.starts[row], self.starts[row + 1])
             # A query names an item once, so plain addition is enough.
-            total[self.items[links]] += cosines[row] ** SHARPNESS * self.weights[links]
+            total[self.items[links]] += cosines[row] ** sharpness * self.weights[links]
         # The root keeps an item that many queries share from dwarfing the other legs.
         return np.where(total > 0.0, np.sqrt(total), np.nan).astype(np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recmesh.models.model import Float32, User
+from recmesh.models.model import Float32, Int64, User
 from recmesh.storage.interchange import EVENT_TYPES
 
 DAY_S = 86_400
@@ -52,15 +52,17 @@ class DoctorEmbedding:
         specialty_vectors: Mapping[str, Float32],
     ) -> Float32 | None:
         """Unit vector ``[dim]``; None without a known item or specialty."""
-        history = self._history(user, now_unix_s, item_rows, item_vectors)
-        profile = self._profile(user, specialty_vectors)
+        rows, weights = self.history(user, now_unix_s, item_rows)
+        mixed = weights @ item_vectors[rows]
+        profile = self.profile(user, specialty_vectors)
         if profile is not None:
-            history = history + np.float32(self.profile_events) * profile
-        return unit(history)
+            mixed = mixed + np.float32(self.profile_events) * profile
+        return unit(mixed)
 
-    def _history(
-        self, user: User, now_unix_s: int, item_rows: Mapping[str, int], item_vectors: Float32
-    ) -> Float32:
+    def history(
+        self, user: User, now_unix_s: int, item_rows: Mapping[str, int]
+    ) -> tuple[Int64, Float32]:
+        """Rows of the items that say something of the user ``[n]``, and how much ``[n]``."""
         rows: list[int] = []
         weights: list[float] = []
         for item_id, event_type, time in zip(
@@ -76,12 +78,10 @@ class DoctorEmbedding:
             age_days = max(now_unix_s - time, 0) / DAY_S
             rows.append(row)
             weights.append(weight * 0.5 ** (age_days / self.half_life_days))
-        if not rows:
-            return np.zeros(item_vectors.shape[1], np.float32)
-        mixed: Float32 = np.asarray(weights, np.float32) @ item_vectors[rows]
-        return mixed
+        return np.array(rows, np.int64), np.array(weights, np.float32)
 
-    def _profile(self, user: User, specialty_vectors: Mapping[str, Float32]) -> Float32 | None:
+    def profile(self, user: User, specialty_vectors: Mapping[str, Float32]) -> Float32 | None:
+        """Unit vector of what the user declares ``[dim]``; None without a known specialty."""
         # The first specialty is the most important one: weights 1, 1/2, 1/3, …
         parts = [
             specialty_vectors[name] / rank

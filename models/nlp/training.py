@@ -33,7 +33,8 @@ def item_texts(dataset: Dataset) -> list[str]:
     return [item_text(item["title"], item["abstract"]) for item in items]
 
 
-def _distinct(column: pa.ChunkedArray) -> set[str]:
+def distinct(column: pa.ChunkedArray) -> set[str]:
+    """Entries of a column of lists, without blanks."""
     return set(pc.unique(pc.list_flatten(column)).to_pylist()) - {"", None}
 
 
@@ -50,7 +51,7 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     cache = Path(str(parameters["cache"])) if parameters.get("cache") else None
     item_ids: list[str] = dataset.items["item_id"].to_pylist()
     specialties = sorted(
-        _distinct(dataset.items["specialties"]) | _distinct(dataset.users["specialties"])
+        distinct(dataset.items["specialties"]) | distinct(dataset.users["specialties"])
     )
     vectors = encode_cached(encoder, [*item_texts(dataset), *specialties], cache, options.progress)
     item_vectors, specialty_vectors = vectors[: len(item_ids)], vectors[len(item_ids) :]

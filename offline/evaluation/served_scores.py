@@ -11,6 +11,20 @@ from recmesh.orchestrator.user_store import UserStore
 SURFACE = "feed"
 
 
+def request_user(store: UserStore, user_id: str) -> User:
+    """The user as a request carries them to a model."""
+    profile = store.get(user_id)
+    return User(
+        user_id=user_id,
+        history_item_ids=profile.history_item_ids,
+        history_event_types=profile.history_event_types,
+        history_times_unix_s=profile.history_times_unix_s,
+        specialties=profile.specialties,
+        country=profile.country,
+        language=profile.language,
+    )
+
+
 def served_scores(model: Model, period: Period, progress: Progress = silent) -> Float32:
     """Raw scores ``[users, catalogue]``; NaN where the model has no opinion.
 
@@ -20,17 +34,7 @@ def served_scores(model: Model, period: Period, progress: Progress = silent) -> 
     store = UserStore(period.known)
     scores = np.empty((len(period.users), len(period.catalogue)), np.float32)
     for row, user_id in enumerate(period.users):
-        profile = store.get(user_id)
-        user = User(
-            user_id=user_id,
-            history_item_ids=profile.history_item_ids,
-            history_event_types=profile.history_event_types,
-            history_times_unix_s=profile.history_times_unix_s,
-            specialties=profile.specialties,
-            country=profile.country,
-            language=profile.language,
-        )
-        context = Context(user, SURFACE, period.now_unix_s)
+        context = Context(request_user(store, user_id), SURFACE, period.now_unix_s)
         scores[row] = model.score(context, period.catalogue)
         if row % 50 == 0:
             progress(row, len(period.users), "users scored")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -29,8 +30,7 @@ class SearchCollection:
 
     item_ids: Sequence[str]
     titles: Sequence[str]
-    texts: Sequence[str]
-    """Title and abstract, as they are embedded and indexed."""
+    abstracts: Sequence[str]
     queries: Sequence[Query]
     """Queries of the split with at least one relevant item."""
     grades: Sequence[Grades]
@@ -38,6 +38,12 @@ class SearchCollection:
     earlier: Sequence[tuple[str, Grades]]
     """Queries of the training split with their relevant items. None has the words of a judged
     query: those would be looked up, not searched."""
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Title and abstract, as they are embedded and indexed."""
+        pairs = zip(self.titles, self.abstracts, strict=True)
+        return [item_text(title, abstract) for title, abstract in pairs]
 
     @classmethod
     def load(cls, folder: Path, split: str) -> SearchCollection:
@@ -109,9 +115,8 @@ def _read(folder: Path, split: str) -> tuple[Items, JudgedQueries]:
             raise NotFoundError(f"{file} is missing; run: recmesh datasets convert")
         # Columns that are empty throughout are not written.
         rows, judged = pq.read_table(file).to_pylist(), JudgedQueries.load(folder)
-    titles = [str(row["title"]) for row in rows]
-    texts = [
-        item_text(title, str(row.get("abstract") or ""))
-        for title, row in zip(titles, rows, strict=True)
-    ]
-    return ([str(row["item_id"]) for row in rows], titles, texts), judged
+    return (
+        [str(row["item_id"]) for row in rows],
+        [str(row["title"]) for row in rows],
+        [str(row.get("abstract") or "") for row in rows],
+    ), judged

@@ -75,8 +75,8 @@ def split_off(examples: Examples) -> tuple[Examples, SearchCollection]:
     ids = [str(row) for row in range(len(examples.texts))]
     collection = SearchCollection(
         item_ids=ids,
-        titles=ids,
-        texts=examples.texts,
+        titles=examples.texts,
+        abstracts=[""] * len(ids),
         queries=[Query(str(row), anchor, "held out") for row, (anchor, _) in enumerate(judged)],
         grades=[{ids[text]: 1 for text in answers} for _, answers in judged],
         earlier=[],

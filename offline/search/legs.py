@@ -89,7 +89,7 @@ class Searcher:
                 for text, queries in zip(collection.texts, asked, strict=True)
             ]
         )
-        self._earlier = EarlierQueries.of(
+        self.earlier = EarlierQueries.of(
             vectors[n_items + n_queries :],
             [
                 {rows[item_id]: float(grade) for item_id, grade in grades.items()}
@@ -106,5 +106,5 @@ class Searcher:
             self.vectors @ vector,
             self._words.scores(self._texts[query]),
             self._words_and_log.scores(self._texts[query]),
-            self._earlier.scores(vector, len(self.vectors)),
+            self.earlier.scores(vector, len(self.vectors)),
         )

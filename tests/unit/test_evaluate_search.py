@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
-from recmesh.models.nlp.encoder import Encoder, Weights
+from recmesh.models.nlp.encoder import Encoder
 from recmesh.offline.datasets.conversion import Conversion
 from recmesh.offline.datasets.judged_queries import JudgedQueries, Query
 from recmesh.offline.search import systems
@@ -17,23 +17,9 @@ from recmesh.offline.search.collection import SearchCollection
 from recmesh.offline.search.evaluate import best, evaluate_search, figures
 from recmesh.offline.search.legs import Searcher, Words
 from recmesh.storage.errors import NotFoundError
+from tests.bags_encoder import TOPICS, BagsEncoder
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
-TOPICS = ("heart", "skin", "lung", "bone")
-
-
-class Bags(Encoder):
-    """Texts as bags of topics: alike when they name the same."""
-
-    version = "bags"
-
-    def __init__(self) -> None:
-        super().__init__(Weights("bags", Path(), Path()))
-
-    def encode(self, texts: object, progress: object = None) -> np.ndarray:  # type: ignore[override]
-        counts = [[1e-3 + text.count(topic) for topic in TOPICS] for text in texts]  # type: ignore[attr-defined]
-        vectors = np.array(counts, np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -128,7 +114,7 @@ def test_figures_are_those_counted_by_hand(converted: Path) -> None:
 
 def test_the_log_finds_what_no_word_and_no_vector_does(converted: Path) -> None:
     collection = SearchCollection.load(converted, "test")
-    legs = Searcher(collection, Bags(), None).legs(0)
+    legs = Searcher(collection, BagsEncoder(), None).legs(0)
     assert collection.item_ids[best(systems.with_log(legs), 1)[0]] == "jargon"
     assert collection.item_ids[best(systems.without_log(legs), 1)[0]] != "jargon"
 
@@ -137,12 +123,12 @@ def test_candidates_of_no_leg_are_not_found(
     converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systems, "DEPTH", 5)
-    legs = Searcher(SearchCollection.load(converted, "test"), Bags(), None).legs(1)
+    legs = Searcher(SearchCollection.load(converted, "test"), BagsEncoder(), None).legs(1)
     assert 5 <= np.isfinite(systems.without_log(legs)).sum() <= 10
 
 
 def test_the_report_compares_with_the_sum_of_z_scores(converted: Path) -> None:
-    report = evaluate_search(converted, "test", Bags(), None, bootstrap_samples=50)
+    report = evaluate_search(converted, "test", BagsEncoder(), None, bootstrap_samples=50)
     assert report.queries == 2
     assert report.earlier_queries == 2
     ours = report.systems[-1]
@@ -156,7 +142,7 @@ def test_the_report_compares_with_the_sum_of_z_scores(converted: Path) -> None:
 
 
 def test_without_earlier_queries_search_goes_without_a_log(converted: Path) -> None:
-    report = evaluate_search(converted, "train", Bags(), None, bootstrap_samples=50)
+    report = evaluate_search(converted, "train", BagsEncoder(), None, bootstrap_samples=50)
     assert [system.name for system in report.systems][-1] == "ours, no query log"
     assert "no earlier queries" in report.summary()
 
@@ -164,7 +150,7 @@ def test_without_earlier_queries_search_goes_without_a_log(converted: Path) -> N
 def test_command_writes_what_it_prints(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Encoder, "choose", lambda _: Bags())
+    monkeypatch.setattr(Encoder, "choose", lambda _: BagsEncoder())
     monkeypatch.setenv("RECMESH_HOME", str(tmp_path / "home"))
     words = ["evaluate", "search", "--data", str(converted), "--bootstrap-samples", "50"]
     out = tmp_path / "reports" / "search.json"
