@@ -40,20 +40,19 @@ class ContentEmbedding(StrEnum):
             for start in range(0, len(words), room)
         ] or [title]
 
-    def cosines(self, query: Float32, vectors: Float32, starts: Sequence[int]) -> Float32:
-        """Each item's likeness to a query.
+    def cosines(self, queries: Float32, vectors: Float32, starts: Sequence[int]) -> Float32:
+        """Each item's likeness to each query.
 
         Args:
-            query: unit vector ``[dim]``.
+            queries: unit vectors ``[queries, dim]``.
             vectors: unit vectors of all items' texts ``[texts, dim]``, an item's in a row.
-            starts: position of each item's first text ``[items]``, ascending.
+            starts: position of each item's first text ``[items]``, ascending from 0.
 
         Returns:
-            ``[items]``
+            ``[queries, items]``
         """
-        cosines = vectors @ query
         if self is ContentEmbedding.MAX_SIM:
-            return np.asarray(np.maximum.reduceat(cosines, starts), np.float32)
+            return np.asarray(np.maximum.reduceat(queries @ vectors.T, starts, axis=1), np.float32)
         sums = np.add.reduceat(vectors, starts, axis=0)
-        lengths = np.linalg.norm(sums, axis=1)
-        return np.asarray(np.add.reduceat(cosines, starts) / np.maximum(lengths, 1e-9), np.float32)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        return np.asarray(queries @ (sums / np.maximum(lengths, 1e-9)).T, np.float32)

@@ -47,7 +47,7 @@ def compare_content(
         starts = [0, *accumulate(len(of_item) for of_item in texts)][:-1]
         flat = [text for of_item in texts for text in of_item]
         vectors = encode_cached(encoder, flat, cache, progress)
-        dense = [way.cosines(query, vectors, starts) for query in queries]
+        dense = way.cosines(queries, vectors, starts)
         alone = figures(collection, [best(scores, DEEPEST) for scores in dense])
         fused = figures(
             collection,

@@ -37,10 +37,11 @@ def test_passages_hold_every_word_once() -> None:
 
 def test_an_item_is_the_mean_or_the_best_of_its_passages() -> None:
     vectors = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
-    query = np.array([1, 0], np.float32)
+    query = np.array([[1, 0]], np.float32)
     pooled = ContentEmbedding.POOLED.cosines(query, vectors, [0, 2])
-    np.testing.assert_allclose(pooled, [1 / np.sqrt(2), 1], rtol=1e-6)
-    np.testing.assert_array_equal(ContentEmbedding.MAX_SIM.cosines(query, vectors, [0, 2]), [1, 1])
+    np.testing.assert_allclose(pooled[0], [1 / np.sqrt(2), 1], rtol=1e-6)
+    best = ContentEmbedding.MAX_SIM.cosines(query, vectors, [0, 2])
+    np.testing.assert_array_equal(best, [[1, 1]])
 
 
 def test_clusters_part_what_is_far() -> None:
