@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 from recmesh.models.model import Progress
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.offline.embeddings.ablation import Ablation
+from recmesh.offline.embeddings.campaigns import compare_campaigns
 from recmesh.offline.embeddings.content import compare_content
 from recmesh.offline.embeddings.doctors import compare_doctors
 from recmesh.storage.dataset import Dataset
@@ -52,6 +53,36 @@ def _compared(compare: Callable[[Progress], Ablation], as_json: bool) -> None:
     for place, row in enumerate(rows):
         table.add_row(*row, style="bold" if place == 0 else "")
     console.print(table)
+
+
+class _Comparison(Protocol):
+    def __call__(
+        self,
+        dataset: Dataset,
+        encoder: Encoder,
+        cache: Path | None,
+        *,
+        seed: int,
+        bootstrap_samples: int,
+        progress: Progress,
+    ) -> Ablation: ...
+
+
+def _compared_on_ingested(
+    compare: _Comparison, encoder: str, seed: int, bootstrap_samples: int, as_json: bool
+) -> None:
+    home = Home.from_environment()
+    _compared(
+        lambda progress: compare(
+            Dataset.open(home.dataset),
+            Encoder.choose(encoder),
+            home.text_vectors,
+            seed=seed,
+            bootstrap_samples=bootstrap_samples,
+            progress=progress,
+        ),
+        as_json,
+    )
 
 
 @embeddings_app.command("content")
@@ -106,15 +137,25 @@ def doctors_command(
 
         recmesh evaluate embeddings doctors
     """
-    home = Home.from_environment()
-    _compared(
-        lambda progress: compare_doctors(
-            Dataset.open(home.dataset),
-            Encoder.choose(encoder),
-            home.text_vectors,
-            seed=seed,
-            bootstrap_samples=bootstrap_samples,
-            progress=progress,
-        ),
-        as_json,
-    )
+    _compared_on_ingested(compare_doctors, encoder, seed, bootstrap_samples, as_json)
+
+
+@embeddings_app.command("campaigns")
+def campaigns_command(
+    encoder: EncoderChoice = "",
+    seed: Seed = 0,
+    bootstrap_samples: Samples = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """How a campaign becomes a vector: its items, its targeting, the doctors it won.
+
+    On the ingested data set: judged on who answered among the doctors that a campaign reached for
+    the first time in the second half of its showing.
+
+    Examples:
+
+        recmesh world generate --out world && recmesh ingest world
+
+        recmesh evaluate embeddings campaigns
+    """
+    _compared_on_ingested(compare_campaigns, encoder, seed, bootstrap_samples, as_json)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,58 @@ def test_interests_serve_doctors_of_two_topics(
     ndcg = {name: figures["nDCG@10"]["value"] for name, figures in found.items()}  # type: ignore[index]
     assert ndcg["2 interests"] > ndcg["profile alone"]
     assert next(iter(ndcg)).startswith("served")
+
+
+def test_campaigns_are_nearest_to_those_who_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Doctors of the campaign's topic answer it; others do not."""
+    source = tmp_path / "source"
+    source.mkdir()
+    start = datetime.fromtimestamp(NOW_UNIX_S, UTC)
+
+    def event(n: int, user: int, kind: str, item: str, campaign: str = "") -> dict[str, object]:
+        return {
+            "event_id": f"{kind}{n}{user}",
+            "user_id": f"u{user}",
+            "item_id": item,
+            "event_type": kind,
+            "time": start + timedelta(minutes=n),
+            "campaign_id": campaign,
+        }
+
+    events = []
+    for user in range(20):
+        topic = TOPICS[user % 2]
+        events.append(event(user, user, "click", f"{topic}0"))
+        events.append(event(100 + user, user, "impression", "heart1", "c"))
+        if topic == "heart":
+            events.append(
+                {**event(100 + user, user, "click", "heart1", "c"), "event_id": f"c{user}"}
+            )
+    items = [
+        {"item_id": f"{topic}{n}", "content_type": "a", "title": f"{topic} {n}"}
+        for topic in TOPICS
+        for n in range(2)
+    ]
+    campaign = {
+        "campaign_id": "c",
+        "sponsor": "s",
+        "item_ids": ["heart1"],
+        "specialties": ["skin"],
+        "starts_at": start,
+        "ends_at": start + timedelta(days=9),
+        "budget_impressions": 100,
+        "disclosure": "Sponsored",
+    }
+    write_table(source, "items", items)
+    write_table(source, "events", events)
+    write_table(source, "campaigns", [campaign])
+    ingest(source, tmp_path / "home" / "dataset")
+    found = _compare(monkeypatch, tmp_path / "home", "campaigns")
+    auc = {name: figures["AUC"]["value"] for name, figures in found.items()}  # type: ignore[index]
+    assert auc["items"] == auc["audience won"] == 1.0
+    assert auc["targeting"] < 0.5
 
 
 def test_a_missing_data_set_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

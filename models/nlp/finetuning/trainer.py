@@ -31,15 +31,15 @@ class FineTuning:
         ConfigurationError: a setting is out of its range.
     """
 
-    steps: int = 200
+    steps: int = 160
     batch: int = 64
     """Anchors a step; each is compared with the texts of all."""
-    learning_rate: float = 2e-5
+    learning_rate: float = 3e-5
     """Peak; rises over the first tenth, then falls to 0 in a straight line."""
     weight_decay: float = 0.01
     scale: float = 20.0
     """Of cosines in the loss: 1 / temperature."""
-    anchor_tokens: int = 64
+    anchor_tokens: int = 32
     text_tokens: int = 128
     dims: tuple[int, ...] = ()
     """Shorter vectors that must do well too (Matryoshka)."""
