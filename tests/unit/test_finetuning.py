@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from recmesh.models.nlp.encoder import Encoder, find_weights
@@ -130,6 +135,37 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(base: Path, tmp_path: P
     assert resumed.losses == whole.losses
     for name, weight in _weights(whole).items():
         torch.testing.assert_close(_weights(resumed)[name], weight, rtol=0, atol=0)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from recmesh.models.nlp.finetuning.trainer import Trainer
+from tests.unit.test_finetuning import EXAMPLES, SETTINGS
+trainer = Trainer(Path(sys.argv[1]), EXAMPLES, SETTINGS)
+trainer.run(Path(sys.argv[2]), lambda done, total, message: done < 3 or time.sleep(60))
+"""
+
+
+def test_a_run_killed_without_warning_ends_as_one_that_was_not(base: Path, tmp_path: Path) -> None:
+    whole = Trainer(base, EXAMPLES, SETTINGS)
+    whole.run(tmp_path / "whole")
+    words = [sys.executable, "-c", KILLED, str(base), str(tmp_path / "killed")]
+    process = subprocess.Popen(words, cwd=Path(__file__).parents[2])
+    state = tmp_path / "killed" / STATE_FILE
+    while not state.is_file() or _step(state) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    resumed = Trainer(base, EXAMPLES, SETTINGS)
+    resumed.run(tmp_path / "killed")
+    assert resumed.losses == whole.losses
+
+
+def _step(state: Path) -> int:
+    with safe_open(state, framework="pt") as stored:
+        return int(json.loads(stored.metadata()["progress"])["step"])
 
 
 def test_training_learns(base: Path, tmp_path: Path) -> None:
