@@ -23,8 +23,6 @@ from recmesh.storage.home import Home
 
 embeddings_app = typer.Typer(help="Ways to make vectors, compared.", no_args_is_help=True)
 
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
-Samples = Annotated[int, typer.Option(min=10, help="Resamples of the queries or users.")]
 AsJson = Annotated[bool, typer.Option("--json", help="All figures as JSON.")]
 EncoderChoice = Annotated[
     str, typer.Option(help="Name or folder. Default: $RECMESH_ENCODER, else the packaged one.")
@@ -61,25 +59,18 @@ class _Comparison(Protocol):
         dataset: Dataset,
         encoder: Encoder,
         cache: Path | None,
-        *,
-        seed: int,
-        bootstrap_samples: int,
         progress: Progress,
     ) -> Ablation: ...
 
 
-def _compared_on_ingested(
-    compare: _Comparison, encoder: str, seed: int, bootstrap_samples: int, as_json: bool
-) -> None:
+def _compared_on_ingested(compare: _Comparison, encoder: str, as_json: bool) -> None:
     home = Home.from_environment()
     _compared(
         lambda progress: compare(
             Dataset.open(home.dataset),
             Encoder.choose(encoder),
             home.text_vectors,
-            seed=seed,
-            bootstrap_samples=bootstrap_samples,
-            progress=progress,
+            progress,
         ),
         as_json,
     )
@@ -93,8 +84,6 @@ def content_command(
     ],
     split: Annotated[str, typer.Option(help="Which judged queries.")] = "dev",
     encoder: EncoderChoice = "",
-    seed: Seed = 0,
-    bootstrap_samples: Samples = 1000,
     as_json: AsJson = False,
 ) -> None:
     """Which part of an item's text its vector should hold: title, opening, passages.
@@ -111,9 +100,7 @@ def content_command(
             split,
             Encoder.choose(encoder),
             Home.from_environment().text_vectors,
-            seed=seed,
-            bootstrap_samples=bootstrap_samples,
-            progress=progress,
+            progress,
         ),
         as_json,
     )
@@ -122,8 +109,6 @@ def content_command(
 @embeddings_app.command("doctors")
 def doctors_command(
     encoder: EncoderChoice = "",
-    seed: Seed = 0,
-    bootstrap_samples: Samples = 1000,
     as_json: AsJson = False,
 ) -> None:
     """How a doctor becomes vectors: history, profile, searches, one mean or several interests.
@@ -137,14 +122,12 @@ def doctors_command(
 
         recmesh evaluate embeddings doctors
     """
-    _compared_on_ingested(compare_doctors, encoder, seed, bootstrap_samples, as_json)
+    _compared_on_ingested(compare_doctors, encoder, as_json)
 
 
 @embeddings_app.command("campaigns")
 def campaigns_command(
     encoder: EncoderChoice = "",
-    seed: Seed = 0,
-    bootstrap_samples: Samples = 1000,
     as_json: AsJson = False,
 ) -> None:
     """How a campaign becomes a vector: its items, its targeting, the doctors it won.
@@ -158,4 +141,4 @@ def campaigns_command(
 
         recmesh evaluate embeddings campaigns
     """
-    _compared_on_ingested(compare_campaigns, encoder, seed, bootstrap_samples, as_json)
+    _compared_on_ingested(compare_campaigns, encoder, as_json)

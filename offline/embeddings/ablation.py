@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from recmesh.offline.evaluation.bootstrap import Float64, Interval, UserBootstrap
 from recmesh.offline.evaluation.report import shown
 
+BOOTSTRAP_SAMPLES, SEED = 1000, 0
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -27,17 +29,11 @@ class Ablation:
     variants: list[Variant]
 
     @classmethod
-    def of(
-        cls,
-        summary: str,
-        values: Mapping[str, Mapping[str, Float64]],
-        seed: int,
-        bootstrap_samples: int,
-    ) -> Ablation:
+    def of(cls, summary: str, values: Mapping[str, Mapping[str, Float64]]) -> Ablation:
         """From every way's figures by query or user ``[n]``; the first is compared with."""
         served = next(iter(values.values()))
         n = len(next(iter(served.values())))
-        resampled = UserBootstrap(n, bootstrap_samples, seed)
+        resampled = UserBootstrap(n, BOOTSTRAP_SAMPLES, SEED)
         variants = [
             Variant(
                 name,
@@ -49,7 +45,7 @@ class Ablation:
             )
             for name, figures in values.items()
         ]
-        brackets = f"Brackets: 95% bootstrap intervals, {bootstrap_samples:,} samples, seed {seed}."
+        brackets = f"Brackets: 95% bootstrap intervals, {BOOTSTRAP_SAMPLES:,} samples, seed {SEED}."
         return cls(f"{summary} {brackets}", variants)
 
     def as_json(self) -> str:

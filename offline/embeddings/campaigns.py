@@ -80,9 +80,6 @@ def compare_campaigns(
     dataset: Dataset,
     encoder: Encoder,
     cache: Path | None,
-    *,
-    seed: int = 0,
-    bootstrap_samples: int = 1000,
     progress: Progress = silent,
 ) -> Ablation:
     """Every way by AUC: the chance that one who answered is nearer than one who did not.
@@ -140,7 +137,7 @@ def compare_campaigns(
         f"{len(flights)} campaigns, {sum(len(flight.reached) for flight in flights):,} doctors "
         f"first reached in the second half of their showing; encoder {encoder.version}."
     )
-    return Ablation.of(summary, values, seed, bootstrap_samples)
+    return Ablation.of(summary, values)
 
 
 def _auc(scores: Float64 | Float32, positive: np.ndarray) -> float:

@@ -22,9 +22,6 @@ def compare_content(
     split: str,
     encoder: Encoder,
     cache: Path | None,
-    *,
-    seed: int = 0,
-    bootstrap_samples: int = 1000,
     progress: Progress = silent,
 ) -> Ablation:
     """Every :class:`ContentEmbedding` alone and fused with words; the served one first.
@@ -61,4 +58,4 @@ def compare_content(
         f"{len(collection.queries):,} queries of {folder.resolve().name}, {split}; "
         f"{len(collection.item_ids):,} items; encoder {encoder.version}."
     )
-    return Ablation.of(summary, values, seed, bootstrap_samples)
+    return Ablation.of(summary, values)

@@ -148,9 +148,6 @@ def compare_doctors(
     dataset: Dataset,
     encoder: Encoder,
     cache: Path | None,
-    *,
-    seed: int = 0,
-    bootstrap_samples: int = 1000,
     progress: Progress = silent,
 ) -> Ablation:
     """Every way on the last fifth of the events; an item scores its likest interest's cosine.
@@ -171,7 +168,7 @@ def compare_doctors(
         f"{len(judged.users):,} doctors and what they wanted from {split.test_start:%Y-%m-%d}, of "
         f"{len(judged.catalogue):,} items; encoder {encoder.version}."
     )
-    return Ablation.of(summary, values, seed, bootstrap_samples)
+    return Ablation.of(summary, values)
 
 
 def _figures(judged: Period, best: Int64) -> dict[str, Float64]:

@@ -57,7 +57,7 @@ def test_clusters_part_what_is_far() -> None:
 
 def test_gains_are_over_the_first() -> None:
     values = {"served": {"m": np.array([0.0, 1.0])}, "other": {"m": np.array([1.0, 1.0])}}
-    ablation = Ablation.of("Two.", values, 0, 50)
+    ablation = Ablation.of("Two.", values)
     assert ablation.variants[1].gains["m"].value == 0.5
     assert "| other | 1.000 [1.000, 1.000] | +0.500" in ablation.as_markdown()
 
@@ -65,9 +65,7 @@ def test_gains_are_over_the_first() -> None:
 def _compare(monkeypatch: pytest.MonkeyPatch, home: Path, *words: str) -> dict[str, object]:
     monkeypatch.setattr(Encoder, "choose", lambda _="": BagsEncoder())
     monkeypatch.setenv("RECMESH_HOME", str(home))
-    said = CliRunner().invoke(
-        app, ["evaluate", "embeddings", *words, "--json", "--bootstrap-samples", "50"]
-    )
+    said = CliRunner().invoke(app, ["evaluate", "embeddings", *words, "--json"])
     assert said.exit_code == 0, said.stderr
     parsed: dict[str, object] = json.loads(said.stdout)
     return {variant["name"]: variant["figures"] for variant in parsed["variants"]}  # type: ignore[attr-defined]
