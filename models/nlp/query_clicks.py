@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import pyarrow as pa
@@ -15,10 +15,25 @@ from recmesh.storage.interchange import POSITIVE_EVENT_TYPES, TIMESTAMP
 WINDOW_S = 1800
 """A click later than that belongs to no search."""
 
+Log = Iterable[tuple[str, Mapping[str, float]]]
+"""Queries with the weights of the items they led to, by item id."""
+
+
+def word_texts(item_ids: Sequence[str], texts: Sequence[str], log: Log) -> list[str]:
+    """What is indexed for words: each text, followed by the queries that led to its item."""
+    asked: dict[str, list[str]] = {
+        item_id: [text] for item_id, text in zip(item_ids, texts, strict=True)
+    }
+    for query, weights in log:
+        for item_id in weights:
+            if item_id in asked:
+                asked[item_id].append(query)
+    return [" ".join(asked[item_id]) for item_id in item_ids]
+
 
 def query_clicks(
     dataset: Dataset, until: datetime | None = None, window_s: int = WINDOW_S
-) -> Mapping[str, Counter[str]]:
+) -> dict[str, Counter[str]]:
     """Clicks by query and item.
 
     A wanted item belongs to the user's last search before it, if that is at most ``window_s``

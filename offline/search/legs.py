@@ -14,6 +14,7 @@ import Stemmer
 
 from recmesh.models.model import Float32, Progress, silent
 from recmesh.models.nlp.encoder import Encoder
+from recmesh.models.nlp.query_clicks import word_texts
 from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.offline.search.collection import SearchCollection
 from recmesh.orchestrator.earlier_queries import EarlierQueries
@@ -79,15 +80,8 @@ class Searcher:
         self._texts = [query.text for query in collection.queries]
         self._words = Words(collection.texts)
         rows = {item_id: row for row, item_id in enumerate(collection.item_ids)}
-        asked: list[list[str]] = [[] for _ in rows]
-        for text, grades in collection.earlier:
-            for item_id in grades:
-                asked[rows[item_id]].append(text)
         self._words_and_log = Words(
-            [
-                " ".join([text, *queries])
-                for text, queries in zip(collection.texts, asked, strict=True)
-            ]
+            word_texts(collection.item_ids, collection.texts, collection.earlier)
         )
         self.earlier = EarlierQueries.of(
             vectors[n_items + n_queries :],

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from recmesh.cli.main import app
 from recmesh.models.nlp.encoder import Encoder, find_weights
-from recmesh.models.nlp.query_clicks import query_clicks
+from recmesh.models.nlp.query_clicks import query_clicks, word_texts
 from recmesh.offline.datasets.conversion import Conversion
 from recmesh.offline.datasets.judged_queries import JudgedQueries, Query
 from recmesh.offline.search.training_examples import Source, read_examples
@@ -178,6 +178,11 @@ def test_clicks_belong_to_the_search_before_them(clicks: Path) -> None:
     assert found == {"statins": {"i1": 2, "i2": 1}}
     until = datetime.fromtimestamp(NOW_UNIX_S, UTC) + timedelta(minutes=31)
     assert query_clicks(Dataset.open(clicks), until) == {"statins": {"i1": 1}}
+
+
+def test_items_are_found_by_the_queries_that_led_to_them(clicks: Path) -> None:
+    log = query_clicks(Dataset.open(clicks)).items()
+    assert word_texts(["i1", "i3"], ["one", "three"], log) == ["one statins", "three"]
 
 
 def test_clicks_are_examples_by_their_count(clicks: Path) -> None:
