@@ -132,8 +132,8 @@ def campaigns_command(
 ) -> None:
     """How a campaign becomes a vector: its items, its targeting, the doctors it won.
 
-    On the ingested data set: judged on who answered among the doctors that a campaign reached for
-    the first time in the second half of its showing.
+    On the ingested data set: judged on who answered in the second half of a campaign's showing,
+    among those who had not answered before.
 
     Examples:
 

@@ -37,7 +37,7 @@ WAYS: dict[str, CampaignEmbedding] = {
 
 @dataclass(frozen=True)
 class _Flight:
-    """A campaign halfway: who answered before, and who was reached for the first time after."""
+    """A campaign halfway: who answered before, and the others that it was shown to after."""
 
     row: int
     middle: datetime
@@ -57,10 +57,9 @@ def _flights(dataset: Dataset) -> list[_Flight]:
         if not shown.num_rows:
             continue
         middle = shown["time"][shown.num_rows // 2].as_py()
-        early, late = _users(own, "impression", middle)
-        won, _ = _users(own, "click", middle)
-        _, answering = _users(own, "click", middle)
-        reached = sorted(late - early)
+        _, seeing = _users(own, "impression", middle)
+        won, answering = _users(own, "click", middle)
+        reached = sorted(seeing - won)
         answered = [user in answering for user in reached]
         if any(answered) and not all(answered):
             flights.append(_Flight(row, middle, sorted(won), reached, answered))
@@ -135,7 +134,7 @@ def compare_campaigns(
     }
     summary = (
         f"{len(flights)} campaigns, {sum(len(flight.reached) for flight in flights):,} doctors "
-        f"first reached in the second half of their showing; encoder {encoder.version}."
+        f"who saw one in the second half of its showing, not won before; encoder {encoder.version}."
     )
     return Ablation.of(summary, values)
 

@@ -138,7 +138,10 @@ def ways(readers: Readers) -> dict[str, Callable[[User], Float32]]:
     found: dict[str, Callable[[User], Float32]] = {
         name: partial(readers.mean, way, 0.0) for name, way in means.items()
     }
-    found["searches as clicks"] = partial(readers.mean, served, 1.0)
+    for weight in (1.0, 3.0):
+        found[f"a search as {weight:g} click{'s' if weight > 1 else ''}"] = partial(
+            readers.mean, served, weight
+        )
     for count in (2, 3, 4):
         found[f"{count} interests"] = partial(readers.interests, served, count)
     return found
