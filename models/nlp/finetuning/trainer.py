@@ -59,7 +59,7 @@ def device_of_choice() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _low_precision(device: torch.device) -> AbstractContextManager[Any]:
+def low_precision(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 where the processor multiplies it; three times as fast there."""
     fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
@@ -160,7 +160,7 @@ class Trainer:
             max_length=max_tokens,
             return_tensors="pt",
         ).to(self._device)
-        with _low_precision(self._device):
+        with low_precision(self._device):
             states = self._model(**tokens).last_hidden_state
         return pooled(states.float(), tokens["attention_mask"])
 
