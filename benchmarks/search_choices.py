@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.offline.search.collection import SearchCollection
 from recmesh.offline.search.evaluate import DEEPEST, best, figures
@@ -40,20 +38,18 @@ class Choice:
     log_as_words: bool = True
     log_as_leg: bool = True
 
-    def rank(self, searcher: Searcher, position: int) -> list[int]:
+    def rank(self, searcher: Searcher, legs: Legs) -> list[int]:
         """The best items of a query."""
-        legs = searcher.legs(position)
         if not self.log_as_leg and not self.log_as_words:
             return list(best(without_log(legs, self.fusion, self.feedback), DEEPEST))
         fusion = self.fusion if self.log_as_leg else replace(self.fusion, earlier_weight=0.0)
-        changed = Legs(
-            legs.query,
-            legs.vectors,
-            legs.dense,
-            legs.words,
-            legs.words_and_log if self.log_as_words else legs.words,
-            searcher.earlier.scores(legs.query, len(legs.dense), self.neighbours, self.sharpness),
-        )
+        earlier = legs.earlier
+        if (self.neighbours, self.sharpness) != (NEIGHBOURS, SHARPNESS):
+            earlier = searcher.earlier.scores(
+                legs.query, len(legs.dense), self.neighbours, self.sharpness
+            )
+        words = legs.words_and_log if self.log_as_words else legs.words
+        changed = replace(legs, words_and_log=words, earlier=earlier)
         return list(best(with_log(changed, fusion, self.feedback), DEEPEST))
 
 
@@ -87,16 +83,15 @@ def main(folder: Path) -> None:
     encoder, cache = Encoder.choose(), Home.from_environment().text_vectors
     collections = [SearchCollection.load(folder, half) for half in HALVES]
     searchers = [Searcher(collection, encoder, cache) for collection in collections]
+    asked = [
+        [searcher.legs(n) for n in range(len(collection.queries))]
+        for collection, searcher in zip(collections, searchers, strict=True)
+    ]
     print(f"{'':32}{HALVES[0]:>12}{HALVES[1]:>14}")
     for choice in choices():
         means = [
-            np.mean(
-                figures(
-                    collection,
-                    [choice.rank(searcher, n) for n in range(len(collection.queries))],
-                ).ndcg
-            )
-            for collection, searcher in zip(collections, searchers, strict=True)
+            figures(collection, [choice.rank(searcher, one) for one in legs]).ndcg.mean()
+            for collection, searcher, legs in zip(collections, searchers, asked, strict=True)
         ]
         print(f"{choice.name:32}{means[0]:12.4f}{means[1]:14.4f}", flush=True)
 
