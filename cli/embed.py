@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
 from recmesh.models.nlp.finetuning.trainer import FineTuning
 from recmesh.offline.evaluation.report import shown
@@ -85,7 +86,10 @@ def finetune_command(
             dims=tuple(dims or ()),
             seed=seed,
         )
-        examples = read_examples(data, source)
+        # Those who were erased teach nothing.
+        examples = read_examples(
+            data, source, lambda folder: current_dataset(Home(folder.resolve().parent))
+        )
         if judged is None:
             examples, collection = split_off(examples)
             judged_on = f"a tenth of {data.resolve().name}, held out"

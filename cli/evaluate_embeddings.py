@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.offline.embeddings.ablation import Ablation
@@ -67,7 +68,7 @@ def _compared_on_ingested(compare: _Comparison, encoder: str, as_json: bool) -> 
     home = Home.from_environment()
     _compared(
         lambda progress: compare(
-            Dataset.open(home.dataset),
+            current_dataset(home),
             Encoder.choose(encoder),
             home.text_vectors,
             progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,34 @@ class Source(StrEnum):
     """Searches and what was clicked next, by count."""
 
 
-def read_examples(folder: Path, source: Source | None = None) -> Examples:
+def read_examples(
+    folder: Path,
+    source: Source | None = None,
+    opened: Callable[[Path], Dataset] = Dataset.open,
+) -> Examples:
     """Reads examples from an interchange folder, NFCorpus as published, or an ingested data set.
 
     Args:
         folder: the data.
         source: what to learn from; by default clicks of an ingested data set, else judged
             queries, else citations, else titles, whichever there is first.
+        opened: opens an ingested data set, with what was written and erased since.
 
     Raises:
         NotFoundError: the folder lacks the source.
         DataError: it has the source, but no example.
     """
     chosen = source or _best_source(folder)
-    examples = _READERS[chosen](folder)
+    ingested = opened(folder) if (folder / MANIFEST).is_file() else None
+    if chosen is Source.CLICKS:
+        # Of no data set: its error says what to do.
+        examples = _from_clicks(ingested or Dataset.open(folder))
+    elif chosen is Source.QUERIES:
+        examples = _from_queries(folder)
+    elif chosen is Source.CITATIONS:
+        examples = _from_citations(folder, ingested)
+    else:
+        examples = _from_titles(folder, ingested)
     if not examples.anchors:
         raise DataError(f"{folder} has no examples in its {chosen.value}")
     return examples
@@ -58,9 +72,9 @@ def _best_source(folder: Path) -> Source:
     return Source.CITATIONS if (folder / CITATIONS).is_file() else Source.TITLES
 
 
-def _items(folder: Path) -> list[dict[str, Any]]:
-    if (folder / MANIFEST).is_file():
-        return list(Dataset.open(folder).items.to_pylist())
+def _items(folder: Path, ingested: Dataset | None) -> list[dict[str, Any]]:
+    if ingested is not None:
+        return list(ingested.items.to_pylist())
     file = folder / "items.parquet"
     if not file.is_file():
         raise NotFoundError(f"{file} is missing; run: recmesh datasets convert")
@@ -93,21 +107,21 @@ def _from_queries(folder: Path) -> Examples:
     return _of(asked, dict(zip(collection.item_ids, collection.texts, strict=True)))
 
 
-def _from_titles(folder: Path) -> Examples:
+def _from_titles(folder: Path, ingested: Dataset | None) -> Examples:
     items = [
         (str(item["title"]), str(item.get("body") or item.get("abstract") or ""))
-        for item in _items(folder)
+        for item in _items(folder, ingested)
     ]
     # Equal texts are one text: an answer given twice is no negative of itself.
     texts = {text: text for _, text in items if text}
     return _of([(title, {text: 1.0}) for title, text in items if text], texts)
 
 
-def _from_citations(folder: Path) -> Examples:
+def _from_citations(folder: Path, ingested: Dataset | None) -> Examples:
     file = folder / CITATIONS
     if not file.is_file():
         raise NotFoundError(f"{file} is missing")
-    texts = {str(item["item_id"]): _text(item) for item in _items(folder)}
+    texts = {str(item["item_id"]): _text(item) for item in _items(folder, ingested)}
     links: list[tuple[str, dict[str, float]]] = []
     for line in file.read_text("utf-8").split("\n")[1:]:
         citing, _, cited = line.partition("\t")
@@ -116,15 +130,6 @@ def _from_citations(folder: Path) -> Examples:
     return _of(links, texts)
 
 
-def _from_clicks(folder: Path) -> Examples:
-    dataset = Dataset.open(folder)
+def _from_clicks(dataset: Dataset) -> Examples:
     texts = {str(item["item_id"]): _text(item) for item in dataset.items.to_pylist()}
     return _of([*query_clicks(dataset).items()], texts)
-
-
-_READERS = {
-    Source.QUERIES: _from_queries,
-    Source.TITLES: _from_titles,
-    Source.CITATIONS: _from_citations,
-    Source.CLICKS: _from_clicks,
-}

@@ -29,9 +29,8 @@ def _understood(words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "document", ["catalog-writes.md", "datasets.md", "interchange.md", "world.md"]
+    "document", ["catalog-writes.md", "datasets.md", "interchange.md", "search.md", "world.md"]
 )
-@pytest.mark.parametrize("document", ["datasets.md", "interchange.md", "search.md", "world.md"])
 def test_documented_commands_parse(document: str) -> None:
     commands = _commands(document)
     assert commands

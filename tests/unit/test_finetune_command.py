@@ -180,6 +180,13 @@ def test_clicks_belong_to_the_search_before_them(clicks: Path) -> None:
     assert query_clicks(Dataset.open(clicks), until) == {"statins": {"i1": 1}}
 
 
+def test_an_ingested_data_set_is_read_as_it_is_now(clicks: Path, tmp_path: Path) -> None:
+    items = write_table(tmp_path, "items", [{"item_id": "i1", "content_type": "a", "title": "i1"}])
+    erased = Dataset("v", {"items": items})
+    with pytest.raises(DataError, match="no examples"):
+        read_examples(clicks, opened=lambda _: erased)
+
+
 def test_items_are_found_by_the_queries_that_led_to_them(clicks: Path) -> None:
     log = query_clicks(Dataset.open(clicks)).items()
     assert word_texts(["i1", "i3"], ["one", "three"], log) == ["one statins", "three"]
