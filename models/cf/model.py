@@ -26,32 +26,29 @@ from recmesh.storage.errors import ArtifactError
 
 
 class Scorer:
-    """Scores a whole catalogue from a history, by EASE, ALS, or the mean of both."""
+    """Scores a whole catalogue from a history, by either algorithm."""
 
-    def __init__(
-        self, tensors: Mapping[str, npt.NDArray[Any]], parameters: Mapping[str, Any]
-    ) -> None:
-        """``tensors`` by algorithm, for those that ``parameters["regularisation"]`` names."""
-        self._regularisation: dict[str, float] = parameters["regularisation"]
-        self._confidence = float(parameters["confidence"])
-        self._tensors = {name: tensors[name] for name in self._regularisation}
-        if len({len(tensor) for tensor in self._tensors.values()}) != 1:
-            raise ValueError("tensors of one length")
-        if "als" in self._tensors:
-            self._gram: Float32 = self._tensors["als"].T @ self._tensors["als"]
-
-    def _by(self, algorithm: str, items: Int64, weights: Float32) -> Float32:
-        tensor = self._tensors[algorithm]
-        if algorithm == "ease":
-            return ease_scores(tensor, items, weights)
-        level = self._regularisation[algorithm]
-        return als_scores(tensor, self._gram, items, weights, level, self._confidence)
+    def __init__(self, tensor: npt.NDArray[Any], parameters: Mapping[str, Any]) -> None:
+        self._parameters = parameters
+        self._is_ease = parameters["algorithm"] == "ease"
+        self._tensor = tensor
+        if not self._is_ease:
+            self._gram: Float32 = tensor.T @ tensor
 
     def __call__(self, items: Int64, weights: Float32) -> Float32:
         """z-scores ``[catalogue]`` for a history of item positions and weights ``[n]``."""
-        scores = [standardised(self._by(name, items, weights)) for name in self._tensors]
-        # The algorithms err on different items, so their mean ranks better than either.
-        return scores[0] if len(scores) == 1 else standardised(np.mean(scores, axis=0))
+        if self._is_ease:
+            return standardised(ease_scores(self._tensor, items, weights))
+        return standardised(
+            als_scores(
+                self._tensor,
+                self._gram,
+                items,
+                weights,
+                float(self._parameters["regularisation"]),
+                float(self._parameters["confidence"]),
+            )
+        )
 
 
 class CollaborativeModel(Model):
@@ -63,12 +60,12 @@ class CollaborativeModel(Model):
         self._positions = {item_id: i for i, item_id in enumerate(self._item_ids)}
         self._type_weights = card.parameters["type_weights"]
         self._half_life_days = float(card.parameters["half_life_days"])
-        try:
-            self._scorer = Scorer(artifact.tensors, card.parameters)
-        except (KeyError, TypeError, ValueError) as error:
+        tensor = artifact.tensors["items"]
+        if len(tensor) != len(self._item_ids):
             raise ArtifactError(
-                f"artifact {card.model}@{artifact.version} lacks {error}; run: recmesh train cf"
-            ) from error
+                f"artifact {card.model}@{artifact.version} lacks items; train again"
+            )
+        self._scorer = Scorer(tensor, card.parameters)
         self.description = Description(
             name=card.model,
             version=artifact.version,

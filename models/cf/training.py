@@ -26,11 +26,15 @@ DEFAULTS: dict[str, Any] = {
     "factors": 64,
     "confidence": 40.0,
 }
-HALF_LIVES_DAYS: tuple[float, ...] = (0.0, 30.0, 180.0)
-REGULARISATIONS = {"ease": (100.0, 250.0, 500.0), "als": (0.05, 10.0)}
-MOST_TRIED = sum(map(len, REGULARISATIONS.values())) + 1 + len(HALF_LIVES_DAYS) - 1
+HALF_LIVES_DAYS = (0.0, 30.0, 180.0)
+EASE_REGULARISATIONS = (100.0, 250.0, 500.0)
+ALS_REGULARISATIONS = (0.05, 10.0)
+MOST_TRIED = (
+    len(EASE_REGULARISATIONS) + len(ALS_REGULARISATIONS) + 2 * (len(HALF_LIVES_DAYS) - 1) + 1
+)
 
-CHOSEN = ("regularisation", "half_life_days")
+
+CHOSEN = ("algorithm", "regularisation", "half_life_days")
 
 
 def _choose(
@@ -38,35 +42,38 @@ def _choose(
 ) -> tuple[dict[str, Any], float, int]:
     """The best settings by ``quality``, that quality, and how many were tried.
 
-    Each algorithm's regularisation is chosen without decay, then whether one of them or both
-    together serve, then the decay: fewer fits than a grid. What the caller gave is kept.
+    For each algorithm, the regularisation is chosen without decay and then the decay, which
+    takes fewer fits than a grid. What the caller gave is kept.
     """
-    if all(name in settings for name in CHOSEN):
-        return settings, 0.0, 0
-    decays = HALF_LIVES_DAYS
-    if "half_life_days" in settings:
-        decays = (float(settings["half_life_days"]),)
+    algorithms = {"ease": EASE_REGULARISATIONS, "als": ALS_REGULARISATIONS}
+    if "algorithm" in settings:
+        algorithms = {settings["algorithm"]: algorithms[settings["algorithm"]]}
+    elif n_items > settings["largest_ease"]:
+        del algorithms["ease"]
+    fixed_decay = settings.get("half_life_days")
     tried: list[tuple[float, dict[str, Any]]] = []
 
-    def attempt(regularisation: dict[str, float], half_life_days: float) -> float:
-        chosen = {"regularisation": regularisation, "half_life_days": half_life_days}
-        tried.append((quality(settings | chosen), settings | chosen))
+    if all(name in settings for name in CHOSEN):
+        return settings, 0.0, 0
+
+    def attempt(algorithm: str, regularisation: float, half_life_days: float) -> float:
+        candidate = settings | {
+            "algorithm": algorithm,
+            "regularisation": regularisation,
+            "half_life_days": half_life_days,
+        }
+        tried.append((quality(candidate), candidate))
         return tried[-1][0]
 
-    if "regularisation" in settings:
-        attempt(settings["regularisation"], decays[0])
-    else:
-        best_alone: dict[str, float] = {}
-        for algorithm, levels in REGULARISATIONS.items():
-            if algorithm == "ease" and n_items > settings["largest_ease"]:
-                continue
-            reached = [attempt({algorithm: level}, decays[0]) for level in levels]
-            best_alone[algorithm] = levels[int(np.argmax(reached))]
-        if len(best_alone) > 1:
-            attempt(best_alone, decays[0])
-    _, best = max(tried, key=lambda attempted: attempted[0])
-    for half_life_days in decays[1:]:
-        attempt(best["regularisation"], half_life_days)
+    for algorithm, regularisations in algorithms.items():
+        given = settings.get("regularisation")
+        levels = regularisations if given is None else (float(given),)
+        start = HALF_LIVES_DAYS[0] if fixed_decay is None else float(fixed_decay)
+        reached = [attempt(algorithm, level, start) for level in levels]
+        if fixed_decay is None:
+            level = levels[int(np.argmax(reached))]
+            for half_life in HALF_LIVES_DAYS[1:]:
+                attempt(algorithm, level, half_life)
     best_quality, best = max(tried, key=lambda attempted: attempted[0])
     return best, best_quality, len(tried)
 
@@ -81,18 +88,13 @@ def _weights(events: Interactions, settings: dict[str, Any]) -> Float32:
     )
 
 
-def _fit(events: Interactions, settings: dict[str, Any], seed: int) -> dict[str, npt.NDArray[Any]]:
-    """The model's tensors, by algorithm."""
+def _fit(events: Interactions, settings: dict[str, Any], seed: int) -> npt.NDArray[Any]:
+    """The model's tensor."""
     matrix = events.matrix(_weights(events, settings))
-    fitted: dict[str, npt.NDArray[Any]] = {}
-    for algorithm, level in settings["regularisation"].items():
-        if algorithm == "ease":
-            fitted[algorithm] = fit_ease(matrix, level).astype(np.float16)
-        else:
-            fitted[algorithm] = fit_als(
-                matrix, settings["factors"], level, settings["confidence"], seed
-            )
-    return fitted
+    regularisation = float(settings["regularisation"])
+    if settings["algorithm"] == "ease":
+        return fit_ease(matrix, regularisation).astype(np.float16)
+    return fit_als(matrix, settings["factors"], regularisation, settings["confidence"], seed)
 
 
 def _as_served(events: Interactions) -> npt.NDArray[np.bool_]:
@@ -121,7 +123,7 @@ def _holdout_ndcg(
 
 
 def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
-    """Chooses algorithms, regularisation and decay, then fits all events before ``until``.
+    """Chooses algorithm, decay and regularisation, then fits all events before ``until``.
 
     Raises:
         DataError: there is no positive event to learn from.
@@ -140,12 +142,12 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
 
     best, measured, number = _choose(DEFAULTS | options.parameters, len(events.item_ids), quality)
     options.progress(MOST_TRIED - 1, MOST_TRIED, "settings tried")
-    tensors = _fit(events, best, options.seed)
+    tensor = _fit(events, best, options.seed)
     options.progress(MOST_TRIED, MOST_TRIED, "settings tried")
     card = ModelCard(
         model="cf",
         owner="recommendations",
-        summary="Collaborative filtering over positive events (EASE, implicit ALS, or both)",
+        summary="Collaborative filtering over positive events (EASE or implicit ALS)",
         dataset_version=dataset.version,
         trained_until=options.until.isoformat() if options.until else "",
         seed=options.seed,
@@ -153,4 +155,4 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
         limitations="Knows no item without events. The selection's figure is of the settings "
         "fitted before the last fifth of events; it chose among them, so it is optimistic.",
     )
-    return TrainedModel(card, tensors, {"item_ids": events.item_ids})
+    return TrainedModel(card, {"items": tensor}, {"item_ids": events.item_ids})

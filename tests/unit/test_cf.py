@@ -10,7 +10,6 @@ import pytest
 from scipy import sparse
 
 from recmesh.models.cf import ease, load, train, training
-from recmesh.models.cf.model import Scorer
 from recmesh.models.interactions import Interactions
 from recmesh.models.model import Context, Model, TrainOptions, User
 from recmesh.storage.artifacts import ArtifactStore
@@ -98,44 +97,21 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
 
 def test_a_large_catalogue_is_left_to_als() -> None:
     settings = training.DEFAULTS | {"largest_ease": 5}
-    tried: list[dict[str, float]] = []
+    tried: list[str] = []
 
     def quality(candidate: dict[str, Any]) -> float:
-        tried.append(candidate["regularisation"])
-        return -sum(candidate["regularisation"].values()) - candidate["half_life_days"]
+        tried.append(candidate["algorithm"])
+        return -candidate["regularisation"] - candidate["half_life_days"]
 
     best, measured, number = training._choose(settings, 6, quality)
-    assert {name for regularisation in tried for name in regularisation} == {"als"}
+    assert set(tried) == {"als"}
     assert number == len(tried)
-    assert (best["regularisation"], best["half_life_days"]) == ({"als": 0.05}, 0.0)
+    assert (best["regularisation"], best["half_life_days"]) == (0.05, 0.0)
     assert measured == -0.05
     training._choose(settings, 5, quality)
-    assert {"ease": 100.0, "als": 0.05} in tried
-    given = {"half_life_days": 9.0, "regularisation": {"ease": 7.0}}
+    assert "ease" in tried
+    given = {"half_life_days": 9.0, "regularisation": 7.0, "algorithm": "ease"}
     assert training._choose(settings | given, 6, quality)[0].items() >= given.items()
-
-
-def test_both_algorithms_serve_when_they_rank_best_together() -> None:
-    def quality(candidate: dict[str, Any]) -> float:
-        return len(candidate["regularisation"]) - candidate["half_life_days"]
-
-    best, _, number = training._choose(training.DEFAULTS, 5, quality)
-    assert set(best["regularisation"]) == {"ease", "als"}
-    assert number == training.MOST_TRIED
-
-
-def test_together_they_score_by_the_mean_of_their_z_scores() -> None:
-    rng = np.random.default_rng(1)
-    tensors = {"ease": rng.random((6, 6), np.float32), "als": rng.random((6, 2), np.float32)}
-    items, weights = np.array([1, 4]), np.ones(2, np.float32)
-
-    def scores(*algorithms: str) -> np.ndarray:
-        regularisation = dict.fromkeys(algorithms, 1.0)
-        scorer = Scorer(tensors, {"regularisation": regularisation, "confidence": 40.0})
-        return scorer(items, weights)
-
-    mean = (scores("ease") + scores("als")) / 2
-    np.testing.assert_allclose(scores("ease", "als"), mean / mean.std(), atol=1e-5)
 
 
 def test_settings_are_judged_on_what_a_request_carries() -> None:
