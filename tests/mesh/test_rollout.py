@@ -52,7 +52,7 @@ async def test_redeploy_scale_remove_and_return(mesh: RunningMesh, tmp_path: Pat
         await until(lambda: replicas(mesh)[0] == 3)
         # Up to here nobody can tell that anything happened.
         assert not seen.failures
-        assert all(not answer.missing for answer in seen.answers)
+        assert not [answer for answer in seen.answers if answer.missing]
 
         await asyncio.to_thread(mesh.recmesh, "down", MODEL)
         await seen.until(lambda answer: answer.missing == {MODEL}, times=5)
