@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from recmesh.deployments.ray_cluster import TOKEN_VARIABLES
 from recmesh.models.registry import MODELS
 from recmesh.storage.home import Home
 from tests.small_world import ingested_home, train
@@ -30,7 +31,8 @@ class RunningMesh:
         done = subprocess.run(
             [sys.executable, "-m", "recmesh.cli.main", *arguments],
             env={
-                **os.environ,
+                # The token of this process' own cluster is another's.
+                **{k: v for k, v in os.environ.items() if k not in TOKEN_VARIABLES},
                 "RECMESH_HOME": str(self.home.root),
                 "RECMESH_EDGE__ADDRESS": "127.0.0.1:0",
                 "RECMESH_RAY__NUM_CPUS": "4",
