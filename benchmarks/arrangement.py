@@ -50,10 +50,10 @@ from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingRegistry
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
 from recmesh.storage.milvus_process import MilvusProcess
-from recmesh.storage.vector_index import live_embedding_version
 from recmesh.v1 import recommendation_pb2
 
 TRIVIAL_POLICY = Path(__file__).with_name("policy.toml").resolve()
@@ -80,12 +80,12 @@ async def load_all(home: Home, names: list[str]) -> dict[str, ModelClient]:
 
 
 class BenchmarkReplica(ModelReplica):
-    """A model's replica; the artifacts' root is the home folder here."""
+    """A model's replica."""
 
     @staticmethod
-    def load(model_name: str, artifacts_root: str, version: str) -> Model:
+    def load(model_name: str, home: Home, version: str) -> Model:
         """A trained model, or a trivial one."""
-        return load(Home(Path(artifacts_root)), model_name)
+        return load(home, model_name)
 
 
 class BenchmarkOrchestrator(OrchestratorReplica):
@@ -131,7 +131,7 @@ class HandleOrchestrator:
     async def __init__(self, home_root: str, policy: str, index_uri: str, **handles: Any) -> None:  # type: ignore[misc]
         """Loads the data."""
         home = Home(Path(home_root))
-        embedding = live_embedding_version(home.vectors) if index_uri else None
+        embedding = EmbeddingRegistry(home.vectors).live() if index_uri else None
         snapshot = Snapshot.of(Dataset.open(home.dataset), Policy.load(Path(policy)), embedding)
         clients: dict[str, Any] = {
             name.replace("_", "-"): HandleModelClient(name, handle)

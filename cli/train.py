@@ -9,7 +9,7 @@ import queue
 import signal
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -31,17 +31,21 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """One model to train."""
 
     name: str
-    until: datetime | None
-    seed: int
-    validate: bool
+    until: datetime | None = None
+    seed: int = 0
+    validate: bool = True
+    live: bool = True
+    """Whether it goes live when it is done."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Set, not chosen by training."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Published:
+class Published:
     """What became of a job."""
 
     name: str
@@ -50,13 +54,11 @@ class _Published:
     warning: str
 
 
-def _train(job: _Job, show: Show) -> _Published:
-    """Fits the model to everything before ``until`` and makes it live.
+def train_one(job: Job, home: Home, dataset: Dataset, show: Show) -> Published:
+    """Fits the model to everything before ``until`` and publishes it.
 
     The card tells what a holdout showed; what was chosen there is not chosen again.
     """
-    home = Home.from_environment()
-    dataset = current_dataset(home)
 
     def stage(name: str) -> Show:
         return lambda done, total, message: show(done, total, f"{job.name}: {name}, {message}")
@@ -71,6 +73,7 @@ def _train(job: _Job, show: Show) -> _Published:
                 until=job.until,
                 seed=job.seed,
                 text_vectors=home.text_vectors,
+                choices=job.parameters,
                 progress=stage("holdout"),
             )
         except DataError as error:
@@ -81,18 +84,24 @@ def _train(job: _Job, show: Show) -> _Published:
         until=job.until,
         seed=job.seed,
         text_vectors=home.text_vectors,
-        choices=holdout.choices if holdout else None,
+        choices=(holdout.choices if holdout else {}) | job.parameters,
         progress=stage("everything"),
     )
     if holdout:
         trained = holdout.on(trained)
     store = ArtifactStore(home.artifacts)
-    version = store.publish(trained.card, trained.tensors, trained.strings)
-    return _Published(job.name, version, trained.card.metrics, warning)
+    version = store.publish(trained.card, trained.tensors, trained.strings, live=job.live)
+    return Published(job.name, version, trained.card.metrics, warning)
 
 
-def _worker(job: _Job, told: queue.Queue[tuple[str, float, float, str]]) -> _Published:
-    return _train(job, lambda done, total, message: told.put((job.name, done, total, message)))
+def _worker(job: Job, told: queue.Queue[tuple[str, float, float, str]]) -> Published:
+    home = Home.from_environment()
+    return train_one(
+        job,
+        home,
+        current_dataset(home),
+        lambda done, total, message: told.put((job.name, done, total, message)),
+    )
 
 
 def _end_silently() -> None:
@@ -100,7 +109,7 @@ def _end_silently() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _train_all(jobs: Sequence[_Job], console: Console) -> list[_Published]:
+def _train_all(jobs: Sequence[Job], console: Console) -> list[Published]:
     """Trains several models at once, a process each, as many as there are cores."""
     workers = min(len(jobs), os.cpu_count() or 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
@@ -115,10 +124,10 @@ def _train_all(jobs: Sequence[_Job], console: Console) -> list[_Published]:
     ):
         told: queue.Queue[tuple[str, float, float, str]] = manager.Queue()
         tasks = {job.name: bars.add_task(f"{job.name}: waiting", total=None) for job in jobs}
-        futures: dict[Future[_Published], str] = {
+        futures: dict[Future[Published], str] = {
             pool.submit(_worker, job, told): job.name for job in jobs
         }
-        published: list[_Published] = []
+        published: list[Published] = []
         failures: list[BaseException] = []
         while futures:
             try:
@@ -140,7 +149,7 @@ def _train_all(jobs: Sequence[_Job], console: Console) -> list[_Published]:
     return published
 
 
-def _print(console: Console, done: _Published) -> None:
+def _print(console: Console, done: Published) -> None:
     if done.warning:
         console.print(f"[yellow]{done.warning}[/yellow]")
     figures = ""
@@ -187,7 +196,7 @@ def train_command(
         chosen = list(dict.fromkeys(models or MODELS))
         for name in chosen:
             check_known(name)  # now, not after an hour's work
-        jobs = [_Job(name, moment, seed, validate) for name in chosen]
+        jobs = [Job(name, moment, seed, validate) for name in chosen]
         published = _train_all(jobs, console)
     except RecMeshError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}")

@@ -10,6 +10,7 @@ from recmesh.storage.catalog_log import CatalogLog
 from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.home import Home
 
 
@@ -49,3 +50,15 @@ def current_dataset(home: Home) -> Dataset:
     dataset = Dataset.open(home.dataset)
     overlay = written_overlay(home)
     return dataset.under(overlay) if overlay else dataset
+
+
+def index_position(home: Home, record: EmbeddingVersion) -> int:
+    """The last write to the catalog that a record's collection holds. Raises as above."""
+    database = opened_database(home)
+    if database is None:
+        return record.catalog_seq
+    try:
+        followed = CatalogLog(database).index_position(record.collection)
+    finally:
+        database.close()
+    return max(record.catalog_seq, followed or 0)

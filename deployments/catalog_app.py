@@ -20,7 +20,7 @@ from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import add_service
 from recmesh.deployments.mesh_config import MeshConfig
-from recmesh.deployments.orchestrator_server import colocated_models, live_embedding
+from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.model_client import ModelClient
@@ -121,7 +121,7 @@ def catalog_application(
     )
     arguments = (str(home.root.resolve()), config.database.uri, index_uri, embedder, host)
     options = deployment_options(
-        (*arguments, live_embedding(home)),
+        arguments,
         min_replicas=1,
         max_replicas=1,
         num_cpus=config.catalog.num_cpus,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -76,7 +77,12 @@ class CatalogFollower:
 
     async def _take_all(self) -> None:
         self._seq = await self._follow(self._live, self._seq)
-        self._mesh.snapshot = self._live.current
+        self._show()
+
+    def _show(self) -> None:
+        # Which embedding version is searched is not the catalog's to say.
+        embedding = self._mesh.snapshot.embedding
+        self._mesh.snapshot = replace(self._live.current, embedding=embedding)
 
     async def _follow(self, live: LiveSnapshot, seq: int) -> int:
         while True:
@@ -102,7 +108,7 @@ class CatalogFollower:
         seq = await self._follow(live, 0)
         ids = await asyncio.to_thread(self._erased.among, live.ingested_user_ids)
         self._live, self._seq = live, seq
-        self._mesh.snapshot = live.current
+        self._show()
         if ids:
             # The files are still being rewritten.
             await asyncio.sleep(RELOAD_EVERY_S)

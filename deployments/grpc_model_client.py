@@ -24,6 +24,7 @@ from recmesh.storage.errors import (
     RecMeshError,
     UnavailableError,
     UnsupportedError,
+    VersionError,
 )
 from recmesh.v1 import model_pb2
 
@@ -58,6 +59,7 @@ ERRORS: dict[grpc.StatusCode, type[RecMeshError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.FAILED_PRECONDITION: VersionError,
 }
 
 
@@ -83,8 +85,8 @@ class GrpcModelClient:
     """Adapter of :class:`~recmesh.orchestrator.model_client.ModelClient`.
 
     Each call goes to the address with the fewest calls in flight. An address that cannot
-    be reached or does not answer is left alone for half a second; what could not be reached
-    is tried once more elsewhere while the call's time lasts.
+    be reached or does not answer is left alone for half a second; what could not be reached,
+    or lacks the version asked for, is tried once more elsewhere while the call's time lasts.
     """
 
     def __init__(self, name: str, addresses: Sequence[str], *, pinned: bool = False) -> None:
@@ -146,7 +148,7 @@ class GrpcModelClient:
                 if hangs or isinstance(failure, UnavailableError):
                     # Else one that hangs would be asked again and again while others idle.
                     replica.ejected_until_s = time.monotonic() + EJECTION_S
-                if not isinstance(failure, UnavailableError):
+                if not isinstance(failure, UnavailableError | VersionError):
                     raise failure from error
                 tried = replica.address
             finally:

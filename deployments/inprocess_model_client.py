@@ -9,8 +9,10 @@ from typing import TypeVar
 import structlog
 
 from recmesh.deployments.model_methods import ModelMethods
+from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.models.model import Model
 from recmesh.storage.errors import DeadlineError, RecMeshError
+from recmesh.storage.home import Home
 from recmesh.v1 import model_pb2
 
 Answer = TypeVar("Answer")
@@ -23,6 +25,7 @@ class InProcessModelClient:
     def __init__(self, model: Model, threads: int = 2) -> None:
         self._methods = ModelMethods(model, threads)
         self._name = model.description.name
+        self._following: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -32,6 +35,12 @@ class InProcessModelClient:
     async def warm_up(self) -> None:
         """Loads what the model loads on first use."""
         await self._methods.warm_up()
+
+    async def speak_all(self, home: Home) -> None:
+        """Answers in every embedding version that is served, now and from now on."""
+        spoken = SpokenVersions(home, self._methods)
+        await spoken.look()
+        self._following = asyncio.create_task(spoken.run(), name="follow-versions")
 
     async def _within(self, call: Awaitable[Answer], timeout_s: float) -> Answer:
         try:
@@ -70,4 +79,6 @@ class InProcessModelClient:
 
     async def close(self) -> None:
         """Lets go of the model's threads."""
+        if self._following is not None:
+            self._following.cancel()
         self._methods.close()

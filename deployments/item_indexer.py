@@ -1,4 +1,4 @@
-"""Keeps the live vector collection as the catalog is: changed items in, deleted items out.
+"""Keeps a vector collection as the catalog is: changed items in, deleted items out.
 
 At least once: its position in the log is committed after the index has taken the changes, and
 taking them twice changes nothing, because rows are replaced by id. So what was written while
@@ -24,10 +24,11 @@ from recmesh.storage.appended_vectors import Float32, append_vectors
 from recmesh.storage.catalog_log import CatalogLog, Indexed, Write
 from recmesh.storage.catalog_overlay import DELETED, CatalogChanges, CatalogOverlay
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.errors import InvalidRequestError, RecMeshError
 from recmesh.storage.group_commit import GroupCommit
 from recmesh.storage.index_rows import IndexRows, content_hash, item_rows
-from recmesh.storage.vector_index import EmbeddingVersion, VectorIndex
+from recmesh.storage.vector_index import VectorIndex
 from recmesh.v1 import model_pb2
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ COLUMNS = {"items": ITEM_COLUMNS, "campaigns": CAMPAIGN_COLUMNS}
 
 @dataclass(slots=True)
 class ItemIndexer:
-    """Follows the log for one embedding version. Belongs to one event loop."""
+    """Follows the log for one embedding version, in its own space. Belongs to one event loop."""
 
     catalog: CatalogLog
     commits: GroupCommit[Write]
@@ -107,7 +108,7 @@ class ItemIndexer:
         if self._position is None:
             self._hashes = await self.index.content_hashes(self.record.collection)
             known = await asyncio.to_thread(self.catalog.index_position, self.record.collection)
-            self._position = self.record.catalog_seq if known is None else known
+            self._position = max(self.record.catalog_seq, known or 0)
         changes = await asyncio.to_thread(
             self.catalog.read, self._position, limit=MOST_TOGETHER, columns=COLUMNS
         )
@@ -179,7 +180,10 @@ class ItemIndexer:
             some = ids[start : start + EMBEDDED_TOGETHER]
             batch = [texts[item_id][:MOST_EMBEDDED_CHARACTERS] for item_id in some]
             answer = await self.embedder.embed(
-                model_pb2.EmbedRequest(texts=model_pb2.TextBatch(texts=batch)),
+                model_pb2.EmbedRequest(
+                    texts=model_pb2.TextBatch(texts=batch),
+                    embedding_version=self.record.version,
+                ),
                 timeout_s=EMBED_TIMEOUT_S,
             )
             if answer.embedding_version != self.record.version:

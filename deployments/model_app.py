@@ -6,6 +6,7 @@ Serve's own proxies are off, because callers dial the replicas that the address 
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import ray
@@ -17,8 +18,10 @@ from recmesh.deployments.mesh_config import ModelTable
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
+from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.models.model import Model
 from recmesh.models.registry import check_known, loader
+from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.home import Home
 
@@ -30,15 +33,21 @@ class ModelReplica:
     """Loads one model, serves it over gRPC on a free port of its node, and says so."""
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, model_name: str, artifacts_root: str, version: str, host: str
+        self, model_name: str, home_root: str, version: str, host: str
     ) -> None:
         """Listens on ``host``; empty: the node's address.
 
         Raises what loading the artifact raises; Serve tells it as the reason.
         """
-        model = self.load(model_name, artifacts_root, version)
+        home = Home(Path(home_root))
+        model = self.load(model_name, home, version)
         methods = ModelMethods(model)
         await methods.warm_up()
+        self._following: asyncio.Task[None] | None = None
+        if model_name == EMBEDDER:
+            spoken = SpokenVersions(home, methods)
+            await spoken.look()
+            self._following = asyncio.create_task(spoken.run(), name="follow-versions")
         self._server = model_server(methods)
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
@@ -52,9 +61,9 @@ class ModelReplica:
         )
 
     @staticmethod
-    def load(model_name: str, artifacts_root: str, version: str) -> Model:
+    def load(model_name: str, home: Home, version: str) -> Model:
         """The model to serve."""
-        artifact = ArtifactStore(Path(artifacts_root)).load(model_name, version)
+        artifact = ArtifactStore(home.artifacts).load(model_name, version)
         return loader(model_name)(artifact)
 
     async def check_health(self) -> None:
@@ -69,6 +78,8 @@ class ModelReplica:
         """Awaited by Serve when the replica leaves: new calls go elsewhere, old ones end."""
         if hasattr(self, "_announcer"):
             await self._announcer.leave()
+            if self._following is not None:
+                self._following.cancel()
 
 
 def model_application(name: str, table: ModelTable, home: Home, host: str = "") -> serve.RunTarget:
@@ -81,7 +92,7 @@ def model_application(name: str, table: ModelTable, home: Home, host: str = "") 
     store = ArtifactStore(home.artifacts)
     version = table.version or store.live_version(name)
     store.check_exists(name, version)
-    arguments = (name, str(home.artifacts.resolve()), version, host)
+    arguments = (name, str(home.root.resolve()), version, host)
     deployment = serve.deployment(ModelReplica).options(
         name=name,
         **deployment_options(

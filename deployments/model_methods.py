@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
 from recmesh.models.model import Capability, Context, Float32, Model, User
-from recmesh.storage.errors import InvalidRequestError, RecMeshError
+from recmesh.storage.errors import InvalidRequestError, RecMeshError, VersionError
 from recmesh.v1 import common_pb2, model_pb2
 
 Result = TypeVar("Result")
@@ -52,7 +52,7 @@ def _context(request: model_pb2.RetrieveRequest | model_pb2.ScoreRequest) -> Con
 
 
 class ModelMethods:
-    """The calls of ``ModelService`` on one loaded model.
+    """The calls of ``ModelService`` on one loaded model, and on its other embedding versions.
 
     Model work runs in threads of its own, so that it never holds up the event loop; work that
     has proved shorter than the way to a thread and back is done at once.
@@ -61,8 +61,32 @@ class ModelMethods:
 
     def __init__(self, model: Model, threads: int = 2) -> None:
         self._model = model
+        self._versions: Mapping[str, Model] = {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=model.description.name)
         self._usual_s: dict[str, float] = {}
+
+    @property
+    def model(self) -> Model:
+        """The one that answers who asks for no version."""
+        return self._model
+
+    def speak(self, versions: Mapping[str, Model]) -> None:
+        """Answers in these embedding versions, too, from now on, and in no others.
+
+        Requests under way keep theirs.
+        """
+        self._versions = dict(versions)
+
+    def _speaking(self, embedding_version: str) -> Model:
+        own = self._model.description.embedding_version
+        if not own or embedding_version in ("", own):
+            return self._model
+        try:
+            return self._versions[embedding_version]
+        except KeyError:
+            raise VersionError(
+                f"this replica speaks {', '.join([own, *self._versions])}, not {embedding_version}"
+            ) from None
 
     async def _work(self, kind: str, call: Callable[[], Result]) -> Result:
         """Does ``call``; ``kind`` names calls that take about the same time."""
@@ -90,6 +114,8 @@ class ModelMethods:
     async def describe(self, _: model_pb2.DescribeRequest) -> model_pb2.DescribeResponse:
         """What the model is."""
         said = self._model.description
+        others = [model.description for model in self._versions.values()]
+        spoken = [said, *others] if said.embedding_version else []
         return model_pb2.DescribeResponse(
             name=said.name,
             version=said.version,
@@ -99,6 +125,10 @@ class ModelMethods:
             embedding_version=said.embedding_version,
             calibration=model_pb2.ScoreCalibration(**said.calibration),
             owner=said.owner,
+            embedding_versions=[one.embedding_version for one in spoken],
+            embedding_calibrations=[
+                model_pb2.ScoreCalibration(**one.calibration) for one in spoken
+            ],
         )
 
     async def retrieve(self, request: model_pb2.RetrieveRequest) -> model_pb2.RetrieveResponse:
@@ -122,7 +152,8 @@ class ModelMethods:
         """Opinions of items; what is not a number is said to be missing."""
         context = _context(request)
         ids = list(request.item_ids)
-        scores: Float32 = await self._work("score", lambda: self._model.score(context, ids))
+        model = self._speaking(request.embedding_version)
+        scores: Float32 = await self._work("score", lambda: model.score(context, ids))
         if scores.shape != (len(ids),):
             raise RecMeshError(f"the model gave scores {scores.shape} for {len(ids)} items")
         if np.isinf(scores).any():
@@ -131,23 +162,23 @@ class ModelMethods:
         return model_pb2.ScoreResponse(
             scores=np.where(missing, np.float32(0), scores).tolist(),
             missing=np.flatnonzero(missing).tolist(),
-            version=self._model.description.version,
+            version=model.description.version,
         )
 
     async def embed(self, request: model_pb2.EmbedRequest) -> model_pb2.EmbedResponse:
         """Vectors of texts or of a user."""
-        said = self._model.description
+        model = self._speaking(request.embedding_version)
+        said = model.description
         response = model_pb2.EmbedResponse(
             dim=said.embedding_dim, embedding_version=said.embedding_version
         )
         if request.WhichOneof("input") == "texts":
             texts = list(request.texts.texts)
-            response.values.extend(
-                (await self._work("texts", lambda: self._model.embed_texts(texts))).ravel().tolist()
-            )
+            vectors = await self._work("texts", lambda: model.embed_texts(texts))
+            response.values.extend(vectors.ravel().tolist())
             return response
         user = _user(request.user)
-        vector = await self._work("user", lambda: self._model.embed_user(user, request.now_unix_s))
+        vector = await self._work("user", lambda: model.embed_user(user, request.now_unix_s))
         if vector is None:
             response.missing.append(0)
             vector = np.zeros(said.embedding_dim, np.float32)

@@ -18,7 +18,6 @@ from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
-    live_embedding,
 )
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
 from recmesh.orchestrator.model_client import ModelClient
@@ -46,7 +45,7 @@ class OrchestratorReplica:
         """Raises what starting raises; Serve tells it as the reason.
 
         Args:
-            home_root: folder of data, artifacts and the live embedding record.
+            home_root: folder of data, artifacts and the registry of embedding versions.
             policy: file.
             index_uri: Milvus; empty: no vector search.
             colocated: models to load into this process, and which version of each.
@@ -124,7 +123,6 @@ def orchestrator_application(
     read_at_start = (
         Policy.load(table.policy_file).version,
         Dataset.open(home.dataset).version,
-        live_embedding(home),
         [store.live_version(name) for name in colocated if store.has_live(name)],
     )
     deployment = serve.deployment(OrchestratorReplica).options(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ import structlog
 from recmesh.deployments.catalog_follower import CatalogFollower
 from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.edge_services import edge_server
+from recmesh.deployments.embedding_follower import EmbeddingFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.models.registry import loader
+from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
@@ -24,10 +27,11 @@ from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
 from recmesh.storage.errors import NotFoundError, RecMeshError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
-from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery, live_embedding_version
+from recmesh.storage.vector_index import IndexQuery
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +43,7 @@ CATCH_UP_S = 10.0
 def live_embedding(home: Home) -> EmbeddingVersion | None:
     """The embedding version that is searched; None, with a warning, when nothing is indexed."""
     try:
-        return live_embedding_version(home.vectors)
+        return EmbeddingRegistry(home.vectors).live()
     except NotFoundError as error:
         log.warning("vector search left out", reason=str(error))
         return None
@@ -60,6 +64,8 @@ async def colocated_models(home: Home, versions: Mapping[str, str]) -> dict[str,
             continue
         client = InProcessModelClient(await asyncio.to_thread(loader(name), artifact))
         await client.warm_up()
+        if name == EMBEDDER:
+            await client.speak_all(home)
         clients[name] = client
     return clients
 
@@ -80,7 +86,7 @@ class OrchestratorServer:
         """What it works with.
 
         Args:
-            home: folder of data and of the live embedding record.
+            home: folder of data and of the registry of embedding versions.
             clients: models known from the start.
             policy: file.
             index_uri: Milvus; empty: no vector search.
@@ -126,17 +132,26 @@ class OrchestratorServer:
         await self._panel.refresh()
         refreshing = asyncio.create_task(self._panel.refresh_forever(), name="describe-models")
         self._closing.callback(refreshing.cancel)
+        if index is not None:
+            registry = EmbeddingRegistry(self._home.vectors)
+            switching = EmbeddingFollower(registry, mesh, partial(self._warm_up, index)).run()
+            self._closing.callback(asyncio.create_task(switching, name="follow-embedding").cancel)
         self.server = edge_server(mesh, self._catalog_methods)
         self.policy_version = policy.version
         return await self.server.start(address)
 
-    async def _warm_up(self, index: MilvusIndex, embedding: EmbeddingVersion) -> None:
-        """Connects and loads the collection now, not within the first request's deadline."""
+    async def _warm_up(self, index: MilvusIndex, embedding: EmbeddingVersion) -> bool:
+        """Connects and loads the collection now, not within the first request's deadline.
+
+        Returns whether it answers.
+        """
         probe = IndexQuery(np.eye(1, embedding.dim, dtype=np.float32), "warm up")
         try:
             await index.search(embedding.collection, probe, 1, timeout_s=WARM_UP_TIMEOUT_S)
         except RecMeshError as error:
             log.warning("vector index not ready", reason=str(error))
+            return False
+        return True
 
     def take(self, addresses: Mapping[str, Sequence[str]]) -> None:
         """Learns where models are; one not heard of before takes part from now on.

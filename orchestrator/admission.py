@@ -41,6 +41,11 @@ class Admitted:
     """Monotonic clock."""
 
     @property
+    def embedding_version(self) -> str:
+        """The space that everything of this request is embedded in; empty: none is live."""
+        return self.snapshot.embedding.version if self.snapshot.embedding else ""
+
+    @property
     def slots(self) -> int:
         """Slots to fill, earlier pages' included."""
         return min(self.offset + self.page_size, MAX_SLOTS)

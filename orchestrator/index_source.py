@@ -15,8 +15,9 @@ import numpy.typing as npt
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.search_fusion import fuse
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.index_filter import AnyOf, Between, Condition, IndexFilter, storable
-from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery
+from recmesh.storage.vector_index import IndexQuery
 from recmesh.storage.vector_schema import ITEM_INDEX
 from recmesh.v1 import common_pb2, model_pb2
 
@@ -70,7 +71,11 @@ async def _vectors(mesh: Mesh, request: Admitted, embedding: EmbeddingVersion) -
     if EMBEDDER not in mesh.models.clients:
         _lacks(request, "no model embeds in this mesh")
         return None
-    wanted = model_pb2.EmbedRequest(request_id=request.request_id, now_unix_s=request.now_unix_s)
+    wanted = model_pb2.EmbedRequest(
+        request_id=request.request_id,
+        now_unix_s=request.now_unix_s,
+        embedding_version=embedding.version,
+    )
     if request.message.query:
         wanted.texts.texts.append(request.message.query)
     else:

@@ -20,9 +20,9 @@ from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.user_store import UserProfile
 from recmesh.storage.catalog_overlay import DELETED, CatalogChanges
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.erased_users import ErasedUsers
 from recmesh.storage.interchange import EDGES
-from recmesh.storage.vector_index import EmbeddingVersion
 
 FOLLOWED: dict[str, tuple[str, ...]] = {
     "items": (

@@ -9,7 +9,8 @@ from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.user_store import UserStore
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.vector_index import EmbeddingVersion, VectorIndex
+from recmesh.storage.embedding_registry import EmbeddingVersion
+from recmesh.storage.vector_index import VectorIndex
 
 
 @dataclass(frozen=True)

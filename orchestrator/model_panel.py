@@ -21,12 +21,11 @@ REFRESH_S = 2.0
 DESCRIBE_TIMEOUT_S = 1.0
 
 
-def _calibration(description: model_pb2.DescribeResponse) -> Calibration:
-    if len(description.calibration.raw_scores) < 2:
+def _calibration(said: model_pb2.ScoreCalibration) -> Calibration:
+    if len(said.raw_scores) < 2:
         return UNCALIBRATED
     return Calibration(
-        np.array(description.calibration.raw_scores, np.float32),
-        np.array(description.calibration.probabilities, np.float32),
+        np.array(said.raw_scores, np.float32), np.array(said.probabilities, np.float32)
     )
 
 
@@ -37,7 +36,8 @@ class ModelPanel:
     clients: dict[str, ModelClient]
     descriptions: dict[str, model_pb2.DescribeResponse] = field(default_factory=dict)
     breakers: dict[str, CircuitBreaker] = field(default_factory=dict)
-    _calibrations: dict[str, Calibration] = field(default_factory=dict)
+    _calibrations: dict[tuple[str, str], Calibration] = field(default_factory=dict)
+    """By model and embedding version; that of the empty version is the model's own."""
 
     def can(self, name: str, capability: model_pb2.Capability.ValueType, surface: str) -> bool:
         """Whether a model is worth asking. One that never answered Describe is: it may be back."""
@@ -49,9 +49,17 @@ class ModelPanel:
         on_surface = not description.surfaces or surface in description.surfaces
         return capability in description.capabilities and on_surface
 
-    def calibration(self, name: str) -> Calibration:
-        """How a model's raw scores read as probabilities."""
-        return self._calibrations.get(name, UNCALIBRATED)
+    def spoken(self, name: str) -> set[str]:
+        """The embedding versions that a model answers in; empty: it never said."""
+        description = self.descriptions.get(name)
+        if description is None:
+            return set()
+        return {description.embedding_version, *description.embedding_versions}
+
+    def calibration(self, name: str, embedding_version: str = "") -> Calibration:
+        """How a model's raw scores, in an embedding version, read as probabilities."""
+        own = self._calibrations.get((name, ""), UNCALIBRATED)
+        return self._calibrations.get((name, embedding_version), own)
 
     async def refresh(self) -> None:
         """Asks every model what it is. A model that does not answer keeps its last word."""
@@ -60,7 +68,13 @@ class ModelPanel:
             with contextlib.suppress(RecMeshError, TimeoutError):
                 description = await client.describe(timeout_s=DESCRIBE_TIMEOUT_S)
                 self.descriptions[name] = description
-                self._calibrations[name] = _calibration(description)
+                self._calibrations[name, ""] = _calibration(description.calibration)
+                for version, said in zip(
+                    description.embedding_versions,
+                    description.embedding_calibrations,
+                    strict=False,
+                ):
+                    self._calibrations[name, version] = _calibration(said)
 
         await asyncio.gather(*(one(name, client) for name, client in self.clients.items()))
 

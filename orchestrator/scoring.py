@@ -12,13 +12,18 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import ScoreMatrix, score_matrix
-from recmesh.orchestrator.index_source import VECTOR_INDEX
+from recmesh.orchestrator.index_source import EMBEDDER, VECTOR_INDEX
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.retrieval import POPULAR, Candidates
 from recmesh.v1 import common_pb2, model_pb2
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
+
+
+def _version(request: Admitted, name: str) -> str:
+    """The request's embedding version for the model that speaks it; empty for others."""
+    return request.embedding_version if name == EMBEDDER else ""
 
 
 async def _ask(
@@ -37,6 +42,7 @@ async def _ask(
                 query=request.message.query,
                 item_ids=[ids[row] for row in rows[at].tolist()],
                 now_unix_s=request.now_unix_s,
+                embedding_version=_version(request, name),
             ),
             timeout_s=timeout_s,
         ),
@@ -87,5 +93,5 @@ async def score(
     await asyncio.gather(*asked)
     for name, raw in columns.items():
         if name in mesh.models.clients:
-            columns[name] = mesh.models.calibration(name)(raw)
+            columns[name] = mesh.models.calibration(name, _version(request, name))(raw)
     return score_matrix(columns, len(rows))

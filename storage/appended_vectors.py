@@ -4,8 +4,8 @@
 
     <folder>/<embedding version>/<last change, 20 digits>.safetensors
 
-One writer appends files; a later file's vector of an item replaces earlier ones. A reader
-takes the files whose names follow the last one it read.
+One process appends files, for one collection of the embedding version or for several; a later
+file's vector of an item replaces earlier ones. A reader takes the files it has not read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ Float32 = npt.NDArray[np.float32]
 SUFFIX = ".safetensors"
 MOST_FILES = 64
 """More are joined into one."""
+_APPENDING = threading.Lock()
 
 
 def _folder(folder: Path, embedding_version: str) -> Path:
@@ -58,17 +60,20 @@ def append_vectors(
     if not vectors:
         return
     into = _folder(folder, embedding_version)
-    _write(into / f"{seq:020d}{SUFFIX}", list(vectors), np.stack(list(vectors.values())))
-    files = sorted(into.glob(f"*{SUFFIX}"))
-    if len(files) > MOST_FILES:
-        joined: dict[str, Float32] = {}
-        for file in files:
-            joined.update(_read(file))
-        # Sorts just before the last one's own name: whoever read that one has read all.
-        name = f"{files[-1].name.removesuffix(SUFFIX)}-joined{SUFFIX}"
-        _write(into / name, list(joined), np.stack(list(joined.values())))
-        for file in files:
-            file.unlink()
+    with _APPENDING:
+        file = into / f"{seq:020d}{SUFFIX}"
+        # Another collection may have come to the same change from another one.
+        joined = (_read(file) if file.is_file() else {}) | dict(vectors)
+        _write(file, list(joined), np.stack(list(joined.values())))
+        files = sorted(into.glob(f"*{SUFFIX}"))
+        if len(files) > MOST_FILES:
+            joined = {}
+            for file in files:
+                joined.update(_read(file))
+            # The last one keeps its name: what is appended later still sorts after it.
+            _write(files[-1], list(joined), np.stack(list(joined.values())))
+            for file in files[:-1]:
+                file.unlink()
 
 
 class AppendedVectors:
@@ -76,7 +81,8 @@ class AppendedVectors:
 
     def __init__(self, folder: Path, embedding_version: str) -> None:
         self._folder = _folder(folder, embedding_version)
-        self._last = ""
+        self._read: set[tuple[str, int, int]] = set()
+        """Name, moment and inode of every file that was read."""
 
     def news(self) -> dict[str, Float32]:
         """Vectors appended since this was last asked, by item id.
@@ -86,15 +92,19 @@ class AppendedVectors:
         """
         found: dict[str, Float32] = {}
         try:
-            names = sorted(f.name for f in self._folder.iterdir() if f.suffix == SUFFIX)
+            files = sorted(file for file in self._folder.iterdir() if file.suffix == SUFFIX)
         except FileNotFoundError:
             return found
-        for name in names:
-            if name > self._last:
-                try:
-                    found.update(_read(self._folder / name))
-                except FileNotFoundError:
-                    # Joined into a later one, which the next look finds.
-                    return found
-                self._last = name
+        read = set()
+        for file in files:
+            try:
+                stat = file.stat()
+                stamp = file.name, stat.st_mtime_ns, stat.st_ino
+                if stamp not in self._read:
+                    found.update(_read(file))
+            except FileNotFoundError:
+                # Joined into a later one, which the next look finds.
+                return found
+            read.add(stamp)
+        self._read = read
         return found

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
@@ -106,8 +107,10 @@ class ArtifactStore:
         card: ModelCard,
         tensors: Mapping[str, npt.NDArray[Any]],
         strings: Mapping[str, Sequence[str]],
+        *,
+        live: bool = True,
     ) -> str:
-        """Writes a version and makes it live. Returns the version.
+        """Writes a version and makes it live, unless it is to wait. Returns the version.
 
         ``strings`` holds id lists that rows of tensors stand for.
         """
@@ -126,12 +129,21 @@ class ArtifactStore:
                 target.mkdir()
                 for name in ("model.safetensors", "card.json"):
                     (Path(scratch) / name).replace(target / name)
-        self.make_live(card.model, version)
+        if live:
+            self.make_live(card.model, version)
         return version
 
     def appended(self, model: str) -> Path:
         """Folder of what was added to any version of a model after training."""
         return self._root / model / "appended"
+
+    def versions(self, model: str) -> list[str]:
+        """Versions of a model that were published and not removed."""
+        return sorted(card.parent.name for card in (self._root / model).glob("[!.]*/card.json"))
+
+    def remove(self, model: str, version: str) -> None:
+        """Deletes a version; nobody may use it any more."""
+        shutil.rmtree(self._root / model / version)
 
     def models(self) -> list[str]:
         """Models with a folder, by name."""

@@ -8,6 +8,7 @@
     ├── ConfigurationError         FAILED_PRECONDITION  says the fix; raised at start
     ├── DataError                  FAILED_PRECONDITION  input data breaks its schema
     ├── ArtifactError              DATA_LOSS            an artifact is damaged or foreign
+    ├── VersionError               FAILED_PRECONDITION  this replica lacks the version asked for
     ├── UnavailableError           UNAVAILABLE          a dependency cannot be reached
     ├── DeadlineError              DEADLINE_EXCEEDED    no time is left
     ├── OverloadedError            RESOURCE_EXHAUSTED   a declared limit is reached
@@ -61,6 +62,12 @@ class ArtifactError(RecMeshError):
     """An artifact is damaged, incomplete, or made by another format version."""
 
     code = "DATA_LOSS"
+
+
+class VersionError(RecMeshError):
+    """This replica does not hold the version that is asked for; another one may."""
+
+    code = "FAILED_PRECONDITION"
 
 
 class UnavailableError(RecMeshError):

@@ -1,4 +1,4 @@
-"""The port to nearest-neighbour search, and the record that says what is live.
+"""The port to nearest-neighbour search.
 
 Adapters: :mod:`recmesh.storage.milvus_index` (Milvus, embedded or a server) and
 :mod:`recmesh.storage.exact_index` (NumPy, the reference in tests). One conformance suite
@@ -7,17 +7,14 @@ runs on all of them.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from recmesh.storage.errors import DataError, InvalidRequestError, NotFoundError
+from recmesh.storage.errors import InvalidRequestError
 from recmesh.storage.index_filter import IndexFilter
 from recmesh.storage.index_rows import IndexRows, check_vectors, cut
 from recmesh.storage.vector_schema import IndexSchema
@@ -36,49 +33,6 @@ def check_limit(limit: int) -> None:
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequestError("limit", f"is {limit}; it lies in [1, {MAX_LIMIT}]")
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingVersion:
-    """One embedding space and where it is indexed.
-
-    A request takes this record once and uses it throughout, so that the vector a model
-    made and the collection it is compared with cannot disagree.
-    """
-
-    version: str
-    """Names the space; the same string as the encoder's ``embedding_version``."""
-    collection: str
-    """Collection that holds the items' vectors."""
-    dim: int
-    count: int
-    """Vectors in the collection when it was published."""
-    catalog_seq: int = 0
-    """The last write to the catalog that was in it then."""
-
-
-def publish_embedding_version(folder: Path, record: EmbeddingVersion) -> None:
-    """Makes an embedding version live, atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pending = folder / f"live.json.{os.getpid()}"
-    pending.write_text(json.dumps(asdict(record)))
-    pending.replace(folder / "live.json")
-
-
-def live_embedding_version(folder: Path) -> EmbeddingVersion:
-    """The live record.
-
-    Raises:
-        NotFoundError: nothing is indexed.
-        DataError: the record is damaged.
-    """
-    file = folder / "live.json"
-    if not file.is_file():
-        raise NotFoundError(f"no embedding version in {folder}; run: recmesh index")
-    try:
-        return EmbeddingVersion(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{file} is damaged ({error}); run: recmesh index") from error
 
 
 @dataclass(frozen=True, slots=True)

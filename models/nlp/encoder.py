@@ -11,11 +11,12 @@ import hashlib
 import importlib.util
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +129,8 @@ def find_weights(choice: str = "") -> Weights:
 class Encoder:
     """Makes vectors of texts. Loads on first use; safe to call from many threads."""
 
+    _chosen: ClassVar[weakref.WeakValueDictionary[Weights, Encoder]] = weakref.WeakValueDictionary()
+
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
         self._lock = threading.Lock()
@@ -135,8 +138,9 @@ class Encoder:
 
     @classmethod
     def choose(cls, choice: str = "") -> Encoder:
-        """The encoder that :func:`find_weights` finds."""
-        return cls(find_weights(choice))
+        """The encoder that :func:`find_weights` finds; one while anybody has it."""
+        weights = find_weights(choice)
+        return cls._chosen.setdefault(weights, cls(weights))
 
     @cached_property
     def version(self) -> str:

@@ -11,6 +11,7 @@ from recmesh.models.model import Capability, Context, Description, Float32, Mode
 from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.models.nlp.item_vectors import ItemVectors
+from recmesh.models.nlp.truncation import space, truncated
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.errors import ArtifactError
 
@@ -36,6 +37,7 @@ class LanguageModel(Model):
             self._covariance: Float32 = artifact.tensors["covariance"]
             version = str(parameters["embedding_version"])
             choice = str(parameters["encoder"])
+            self._dim = int(parameters.get("dim", 0))
             self._doctor = DoctorEmbedding(
                 half_life_days=float(parameters["half_life_days"]),
                 profile_events=float(parameters["profile_events"]),
@@ -43,10 +45,11 @@ class LanguageModel(Model):
         except (KeyError, ValueError) as error:
             raise ArtifactError(f"artifact nlp@{artifact.version} lacks {error}") from error
         self._encoder = encoder or Encoder.choose(choice)
-        if self._encoder.version != version:
+        here = space(self._encoder.version, self._dim)
+        if here != version:
             raise ArtifactError(
                 f"artifact nlp@{artifact.version} was made by encoder {version}, here is "
-                f"{self._encoder.version}; run: recmesh train nlp"
+                f"{here}; run: recmesh train nlp"
             )
         self._items = ItemVectors(item_ids, item_vectors, artifact.appended, version)
         self._query = lru_cache(maxsize=QUERIES_KEPT)(self._embed_query)
@@ -60,8 +63,11 @@ class LanguageModel(Model):
             calibration=artifact.card.calibration,
         )
 
+    def _encode(self, texts: Sequence[str]) -> Float32:
+        return truncated(self._encoder.encode(texts), self._dim)
+
     def _embed_query(self, query: str) -> Float32:
-        vector: Float32 = self._encoder.encode([query])[0]
+        vector: Float32 = self._encode([query])[0]
         vector.setflags(write=False)  # shared by all callers
         return vector
 
@@ -69,7 +75,7 @@ class LanguageModel(Model):
         """Unit vectors ``[len(texts), dim]``."""
         if len(texts) == 1:
             return self._query(texts[0])[None, :].copy()
-        return self._encoder.encode(texts)
+        return self._encode(texts)
 
     def embed_user(self, user: User, now_unix_s: int) -> Float32 | None:
         """Unit vector ``[dim]`` of history and specialties; None when both are unknown."""

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from recmesh.models.model import Float32, TrainedModel, TrainOptions, User
 from recmesh.models.nlp.doctor_embedding import WEIGHTS, DoctorEmbedding
 from recmesh.models.nlp.encoder import Encoder, resolved
+from recmesh.models.nlp.truncation import dimensions, space, truncated
 from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.storage.artifacts import ModelCard
 from recmesh.storage.dataset import Dataset
@@ -41,8 +42,12 @@ def distinct(column: pa.ChunkedArray) -> set[str]:
 def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     """Embeds every item and specialty, and tunes how fast reading history fades.
 
-    Parameters: ``encoder`` (a local Hugging Face folder), ``cache`` (folder that keeps
-    vectors of unchanged texts), ``half_life_days`` (skips the tuning), ``profile_events``.
+    Parameters: ``encoder`` (a local Hugging Face folder), ``dim`` (its first dimensions only;
+    0: all), ``cache`` (folder that keeps vectors of unchanged texts), ``half_life_days`` (skips
+    the tuning), ``profile_events``.
+
+    Raises:
+        InvalidRequestError: the encoder has fewer dimensions than ``dim``.
     """
     parameters = options.parameters
     # What serves must be this one, whatever the default has become by then.
@@ -54,6 +59,8 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
         distinct(dataset.items["specialties"]) | distinct(dataset.users["specialties"])
     )
     vectors = encode_cached(encoder, [*item_texts(dataset), *specialties], cache, options.progress)
+    dim = dimensions(int(parameters.get("dim", 0)), vectors.shape[1])
+    vectors = truncated(vectors, dim)
     item_vectors, specialty_vectors = vectors[: len(item_ids)], vectors[len(item_ids) :]
     mean, covariance = _moments(item_vectors)
 
@@ -82,7 +89,9 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
         seed=options.seed,
         parameters={
             "encoder": choice,
-            "embedding_version": encoder.version,
+            "embedding_version": space(encoder.version, dim),
+            "encoder_version": encoder.version,
+            "dim": dim,
             "half_life_days": half_life,
             "profile_events": profile_events,
         },

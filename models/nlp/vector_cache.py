@@ -1,10 +1,19 @@
-"""Vectors of texts already embedded, kept between trainings."""
+"""Vectors of texts already embedded, kept between trainings.
+
+::
+
+    <encoder version>.safetensors           everything, once there are many parts
+    <encoder version>.<hash>.safetensors    a part, written as soon as it is embedded
+
+Whoever is stopped, even by a kill, goes on where they were.
+"""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +23,41 @@ from safetensors.numpy import load_file, save_file
 from recmesh.models.model import Float32, Progress, silent
 from recmesh.models.nlp.encoder import Encoder
 
+PART = 256
+"""Texts embedded between two writes: some ten seconds' work."""
+MOST_PARTS = 64
+"""More are joined into one."""
+
 
 def _keys(texts: Sequence[str]) -> list[bytes]:
     return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+
+
+def _files(folder: Path, version: str) -> list[Path]:
+    version = glob.escape(version)
+    names = (f"{version}.safetensors", f"{version}.*.safetensors")
+    return sorted(file for name in names for file in folder.glob(name))
+
+
+def _known(files: Sequence[Path]) -> dict[bytes, Float32]:
+    """Vectors by key. A file that is damaged, or was joined into another meanwhile, is none."""
+    known: dict[bytes, Float32] = {}
+    for file in files:
+        try:
+            stored = load_file(file)
+            keys = (row.tobytes() for row in stored["keys"])
+            known.update(zip(keys, stored["vectors"], strict=True))
+        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+            continue
+    return known
+
+
+def _write(file: Path, vectors: Mapping[bytes, Float32]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pending = file.with_name(f"{file.name}.{os.getpid()}")
+    keys = np.frombuffer(b"".join(vectors), np.uint8).reshape(-1, 16)
+    save_file({"keys": keys, "vectors": np.stack(list(vectors.values()))}, pending)
+    pending.replace(file)
 
 
 def encode_cached(
@@ -24,35 +65,29 @@ def encode_cached(
 ) -> Float32:
     """Unit vectors ``[len(texts), dim]``; only texts that ``folder`` does not know are embedded.
 
-    The cache is one file an encoder version, so vectors of two encoders never mix. A
-    damaged file is replaced.
+    Vectors of two encoder versions never mix.
     """
     if folder is None:
         return encoder.encode(texts, progress)
-    file = folder / f"{encoder.version}.safetensors"
-    known: dict[bytes, Float32] = {}
-    if file.is_file():
-        try:
-            stored = load_file(file)
-            known = dict(
-                zip((row.tobytes() for row in stored["keys"]), stored["vectors"], strict=True)
-            )
-        except (SafetensorError, KeyError, ValueError):
-            known = {}
+    files = _files(folder, encoder.version)
+    known = _known(files)
     keys = _keys(texts)
-    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    if new:
-        fresh = encoder.encode(list(new.values()), progress)
-        known.update(zip(new, fresh, strict=True))
-        folder.mkdir(parents=True, exist_ok=True)
-        pending = file.with_suffix(f".{os.getpid()}")
-        save_file(
-            {
-                "keys": np.frombuffer(b"".join(known), np.uint8).reshape(-1, 16),
-                "vectors": np.stack(list(known.values())),
-            },
-            pending,
-        )
-        pending.replace(file)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    # Texts of like length share a batch, so little is spent on padding.
+    new = sorted(missing.items(), key=lambda pair: len(pair[1]))
+    for start in range(0, len(new), PART):
+        part = dict(new[start : start + PART])
+        made = dict(zip(part, encoder.encode(list(part.values())), strict=True))
+        name = hashlib.blake2b(b"".join(part), digest_size=8).hexdigest()
+        files.append(folder / f"{encoder.version}.{name}.safetensors")
+        _write(files[-1], made)
+        known.update(made)
+        progress(start + len(part), len(new), "texts embedded")
+    if len(files) > MOST_PARTS:
+        whole = folder / f"{encoder.version}.safetensors"
+        _write(whole, known)
+        for file in files:
+            if file != whole:
+                file.unlink(missing_ok=True)
     progress(len(texts), len(texts), "texts embedded")
     return np.stack([known[key] for key in keys]) if keys else encoder.encode([])

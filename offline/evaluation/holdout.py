@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +58,7 @@ def held_out(
     until: datetime | None,
     seed: int,
     text_vectors: Path | None = None,
+    choices: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Holdout:
     """Trains before the last tenth of the positive events and judges on that tenth.
@@ -78,6 +80,7 @@ def held_out(
         until=start,
         seed=seed,
         text_vectors=text_vectors,
+        choices=choices,
         progress=progress,
     )
     raw = served_scores(serving_model(trained), judged_on, progress)

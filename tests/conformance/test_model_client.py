@@ -28,6 +28,7 @@ from recmesh.storage.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, model_pb2
 
 NOW_UNIX_S = 1_700_000_000
@@ -70,7 +71,7 @@ class LengthReplica(ModelReplica):
     """A replica of Ray Serve whose model is not an artifact."""
 
     @staticmethod
-    def load(model_name: str, artifacts_root: str, version: str) -> Model:
+    def load(model_name: str, home: Home, version: str) -> Model:
         return LengthModel()
 
 

@@ -14,11 +14,12 @@ from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.index_rows import item_rows
 from recmesh.storage.unix_time import NEVER_UNIX_S
-from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery
+from recmesh.storage.vector_index import IndexQuery
 from recmesh.storage.vector_schema import ITEM_INDEX
 from recmesh.v1 import common_pb2, model_pb2, recommendation_pb2
 from tests.small_world import DAY_S, NOW_UNIX_S, FunctionModel, dataset, table

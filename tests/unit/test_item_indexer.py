@@ -15,12 +15,13 @@ from recmesh.storage.appended_vectors import MOST_FILES, AppendedVectors, append
 from recmesh.storage.catalog_log import CatalogLog, Delete, Row, Upsert, Write
 from recmesh.storage.catalog_tables import SCHEMAS
 from recmesh.storage.database import Database
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.errors import InvalidRequestError, RecMeshError, UnavailableError
 from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.group_commit import GroupCommit
 from recmesh.storage.index_filter import AnyOf, IndexFilter
 from recmesh.storage.index_rows import IndexRows, item_rows
-from recmesh.storage.vector_index import EmbeddingVersion, IndexQuery
+from recmesh.storage.vector_index import IndexQuery
 from recmesh.storage.vector_schema import ITEM_INDEX
 from recmesh.v1 import model_pb2
 from tests.conformance.test_catalog_log import item

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from recmesh.v1 import common_pb2 as recmesh_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16recmesh/v1/model.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x17recmesh/v1/common.proto\"\x11\n\x0f\x44\x65scribeRequest\"=\n\x10ScoreCalibration\x12\x12\n\nraw_scores\x18\x01 \x03(\x02\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"\xe5\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x16.recmesh.v1.Capability\x12\x10\n\x08surfaces\x18\x04 \x03(\t\x12\x15\n\rembedding_dim\x18\x05 \x01(\r\x12\x19\n\x11\x65mbedding_version\x18\x06 \x01(\t\x12\x31\n\x0b\x63\x61libration\x18\x07 \x01(\x0b\x32\x1c.recmesh.v1.ScoreCalibration\x12\r\n\x05owner\x18\x08 \x01(\t\"\xae\x01\n\x0fRetrieveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12.\n\x04user\x18\x03 \x01(\x0b\x32\x18.recmesh.v1.UserFeaturesB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05query\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\xa0\x1f\x12\x19\n\x05limit\x18\x05 \x01(\rB\n\xbaH\x07*\x05\x18\x88\'(\x01\x12\x12\n\nnow_unix_s\x18\x06 \x01(\x03\"E\n\x10RetrieveResponse\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x0f\n\x07version\x18\x03 \x01(\t\"\xad\x01\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12.\n\x04user\x18\x03 \x01(\x0b\x32\x18.recmesh.v1.UserFeaturesB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05query\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\xa0\x1f\x12\x1b\n\x08item_ids\x18\x05 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x88\'\x12\x12\n\nnow_unix_s\x18\x06 \x01(\x03\"A\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x0f\n\x07missing\x18\x02 \x03(\r\x12\x0f\n\x07version\x18\x03 \x01(\t\"\'\n\tTextBatch\x12\x1a\n\x05texts\x18\x01 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\x98\x01\n\x0c\x45mbedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05texts\x18\x02 \x01(\x0b\x32\x15.recmesh.v1.TextBatchH\x00\x12(\n\x04user\x18\x03 \x01(\x0b\x32\x18.recmesh.v1.UserFeaturesH\x00\x12\x12\n\nnow_unix_s\x18\x04 \x01(\x03\x42\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\"X\n\rEmbedResponse\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12\x19\n\x11\x65mbedding_version\x18\x03 \x01(\t\x12\x0f\n\x07missing\x18\x04 \x03(\r*m\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_RETRIEVE\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x03\x32\x98\x02\n\x0cModelService\x12\x45\n\x08\x44\x65scribe\x12\x1b.recmesh.v1.DescribeRequest\x1a\x1c.recmesh.v1.DescribeResponse\x12\x45\n\x08Retrieve\x12\x1b.recmesh.v1.RetrieveRequest\x1a\x1c.recmesh.v1.RetrieveResponse\x12<\n\x05Score\x12\x18.recmesh.v1.ScoreRequest\x1a\x19.recmesh.v1.ScoreResponse\x12<\n\x05\x45mbed\x12\x18.recmesh.v1.EmbedRequest\x1a\x19.recmesh.v1.EmbedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16recmesh/v1/model.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x17recmesh/v1/common.proto\"\x11\n\x0f\x44\x65scribeRequest\"=\n\x10ScoreCalibration\x12\x12\n\nraw_scores\x18\x01 \x03(\x02\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"\xbf\x02\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x16.recmesh.v1.Capability\x12\x10\n\x08surfaces\x18\x04 \x03(\t\x12\x15\n\rembedding_dim\x18\x05 \x01(\r\x12\x19\n\x11\x65mbedding_version\x18\x06 \x01(\t\x12\x31\n\x0b\x63\x61libration\x18\x07 \x01(\x0b\x32\x1c.recmesh.v1.ScoreCalibration\x12\r\n\x05owner\x18\x08 \x01(\t\x12\x1a\n\x12\x65mbedding_versions\x18\t \x03(\t\x12<\n\x16\x65mbedding_calibrations\x18\n \x03(\x0b\x32\x1c.recmesh.v1.ScoreCalibration\"\xae\x01\n\x0fRetrieveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12.\n\x04user\x18\x03 \x01(\x0b\x32\x18.recmesh.v1.UserFeaturesB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05query\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\xa0\x1f\x12\x19\n\x05limit\x18\x05 \x01(\rB\n\xbaH\x07*\x05\x18\x88\'(\x01\x12\x12\n\nnow_unix_s\x18\x06 \x01(\x03\"E\n\x10RetrieveResponse\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x0f\n\x07version\x18\x03 \x01(\t\"\xc8\x01\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12.\n\x04user\x18\x03 \x01(\x0b\x32\x18.recmesh.v1.UserFeaturesB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05query\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\xa0\x1f\x12\x1b\n\x08item_ids\x18\x05 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x88\'\x12\x12\n\nnow_unix_s\x18\x06 \x01(\x03\x12\x19\n\x11\x65mbedding_version\x18\x07 \x01(\t\"A\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x0f\n\x07missing\x18\x02 \x03(\r\x12\x0f\n\x07version\x18\x03 \x01(\t\"\'\n\tTextBatch\x12\x1a\n\x05texts\x18\x01 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\xb3\x01\n\x0c\x45mbedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05texts\x18\x02 \x01(\x0b\x32\x15.recmesh.v1.TextBatchH\x00\x12(\n\x04user\x18\x03 \x01(\x0b\x32\x18.recmesh.v1.UserFeaturesH\x00\x12\x12\n\nnow_unix_s\x18\x04 \x01(\x03\x12\x19\n\x11\x65mbedding_version\x18\x05 \x01(\tB\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\"X\n\rEmbedResponse\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12\x19\n\x11\x65mbedding_version\x18\x03 \x01(\t\x12\x0f\n\x07missing\x18\x04 \x03(\r*m\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_RETRIEVE\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x03\x32\x98\x02\n\x0cModelService\x12\x45\n\x08\x44\x65scribe\x12\x1b.recmesh.v1.DescribeRequest\x1a\x1c.recmesh.v1.DescribeResponse\x12\x45\n\x08Retrieve\x12\x1b.recmesh.v1.RetrieveRequest\x1a\x1c.recmesh.v1.RetrieveResponse\x12<\n\x05Score\x12\x18.recmesh.v1.ScoreRequest\x1a\x19.recmesh.v1.ScoreResponse\x12<\n\x05\x45mbed\x12\x18.recmesh.v1.EmbedRequest\x1a\x19.recmesh.v1.EmbedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,28 +49,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEXTBATCH'].fields_by_name['texts']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
   _globals['_EMBEDREQUEST'].oneofs_by_name['input']._loaded_options = None
   _globals['_EMBEDREQUEST'].oneofs_by_name['input']._serialized_options = b'\272H\002\010\001'
-  _globals['_CAPABILITY']._serialized_start=1183
-  _globals['_CAPABILITY']._serialized_end=1292
+  _globals['_CAPABILITY']._serialized_start=1327
+  _globals['_CAPABILITY']._serialized_end=1436
   _globals['_DESCRIBEREQUEST']._serialized_start=92
   _globals['_DESCRIBEREQUEST']._serialized_end=109
   _globals['_SCORECALIBRATION']._serialized_start=111
   _globals['_SCORECALIBRATION']._serialized_end=172
   _globals['_DESCRIBERESPONSE']._serialized_start=175
-  _globals['_DESCRIBERESPONSE']._serialized_end=404
-  _globals['_RETRIEVEREQUEST']._serialized_start=407
-  _globals['_RETRIEVEREQUEST']._serialized_end=581
-  _globals['_RETRIEVERESPONSE']._serialized_start=583
-  _globals['_RETRIEVERESPONSE']._serialized_end=652
-  _globals['_SCOREREQUEST']._serialized_start=655
-  _globals['_SCOREREQUEST']._serialized_end=828
-  _globals['_SCORERESPONSE']._serialized_start=830
-  _globals['_SCORERESPONSE']._serialized_end=895
-  _globals['_TEXTBATCH']._serialized_start=897
-  _globals['_TEXTBATCH']._serialized_end=936
-  _globals['_EMBEDREQUEST']._serialized_start=939
-  _globals['_EMBEDREQUEST']._serialized_end=1091
-  _globals['_EMBEDRESPONSE']._serialized_start=1093
-  _globals['_EMBEDRESPONSE']._serialized_end=1181
-  _globals['_MODELSERVICE']._serialized_start=1295
-  _globals['_MODELSERVICE']._serialized_end=1575
+  _globals['_DESCRIBERESPONSE']._serialized_end=494
+  _globals['_RETRIEVEREQUEST']._serialized_start=497
+  _globals['_RETRIEVEREQUEST']._serialized_end=671
+  _globals['_RETRIEVERESPONSE']._serialized_start=673
+  _globals['_RETRIEVERESPONSE']._serialized_end=742
+  _globals['_SCOREREQUEST']._serialized_start=745
+  _globals['_SCOREREQUEST']._serialized_end=945
+  _globals['_SCORERESPONSE']._serialized_start=947
+  _globals['_SCORERESPONSE']._serialized_end=1012
+  _globals['_TEXTBATCH']._serialized_start=1014
+  _globals['_TEXTBATCH']._serialized_end=1053
+  _globals['_EMBEDREQUEST']._serialized_start=1056
+  _globals['_EMBEDREQUEST']._serialized_end=1235
+  _globals['_EMBEDRESPONSE']._serialized_start=1237
+  _globals['_EMBEDRESPONSE']._serialized_end=1325
+  _globals['_MODELSERVICE']._serialized_start=1439
+  _globals['_MODELSERVICE']._serialized_end=1719
 # @@protoc_insertion_point(module_scope)

@@ -112,6 +112,8 @@ class DescribeResponse(_message.Message):
     EMBEDDING_VERSION_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    EMBEDDING_VERSIONS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_CALIBRATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Kebab-case id of the model, as in the policy."""
     version: _builtins.str
@@ -138,6 +140,18 @@ class DescribeResponse(_message.Message):
         are then used as they are.
         """
 
+    @_builtins.property
+    def embedding_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The embedding spaces it can answer in now, embedding_version among them: any
+        of these may be asked for. Empty: only embedding_version.
+        """
+
+    @_builtins.property
+    def embedding_calibrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreCalibration]:
+        """How its raw scores read as probabilities in each of them, aligned with
+        embedding_versions.
+        """
+
     def __init__(
         self,
         *,
@@ -149,10 +163,12 @@ class DescribeResponse(_message.Message):
         embedding_version: _builtins.str = ...,
         calibration: Global___ScoreCalibration | None = ...,
         owner: _builtins.str = ...,
+        embedding_versions: _abc.Iterable[_builtins.str] | None = ...,
+        embedding_calibrations: _abc.Iterable[Global___ScoreCalibration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "capabilities", b"capabilities", "embedding_dim", b"embedding_dim", "embedding_version", b"embedding_version", "name", b"name", "owner", b"owner", "surfaces", b"surfaces", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "capabilities", b"capabilities", "embedding_calibrations", b"embedding_calibrations", "embedding_dim", b"embedding_dim", "embedding_version", b"embedding_version", "embedding_versions", b"embedding_versions", "name", b"name", "owner", b"owner", "surfaces", b"surfaces", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +268,7 @@ class ScoreRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     ITEM_IDS_FIELD_NUMBER: _builtins.int
     NOW_UNIX_S_FIELD_NUMBER: _builtins.int
+    EMBEDDING_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the recommendation request this serves, for logs and traces."""
     surface: _builtins.str
@@ -261,6 +278,11 @@ class ScoreRequest(_message.Message):
     now_unix_s: _builtins.int
     """The moment the request is answered for, in seconds since the Unix epoch
     (UTC).
+    """
+    embedding_version: _builtins.str
+    """The embedding space to answer in. A model that cannot fails with
+    FAILED_PRECONDITION, and another replica may be asked; one that does not
+    embed ignores it. Empty: the model's own.
     """
     @_builtins.property
     def user(self) -> _common_pb2.UserFeatures:
@@ -279,10 +301,11 @@ class ScoreRequest(_message.Message):
         query: _builtins.str = ...,
         item_ids: _abc.Iterable[_builtins.str] | None = ...,
         now_unix_s: _builtins.int = ...,
+        embedding_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids", "now_unix_s", b"now_unix_s", "query", b"query", "request_id", b"request_id", "surface", b"surface", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_version", b"embedding_version", "item_ids", b"item_ids", "now_unix_s", b"now_unix_s", "query", b"query", "request_id", b"request_id", "surface", b"surface", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,11 +384,17 @@ class EmbedRequest(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     NOW_UNIX_S_FIELD_NUMBER: _builtins.int
+    EMBEDDING_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the recommendation request this serves, for logs and traces."""
     now_unix_s: _builtins.int
     """The moment the request is answered for, in seconds since the Unix epoch
     (UTC).
+    """
+    embedding_version: _builtins.str
+    """The embedding space the vectors must live in. A model that cannot fails with
+    FAILED_PRECONDITION, and another replica may be asked: it never answers in
+    another space. Empty: the model's own.
     """
     @_builtins.property
     def texts(self) -> Global___TextBatch:
@@ -382,10 +411,11 @@ class EmbedRequest(_message.Message):
         texts: Global___TextBatch | None = ...,
         user: _common_pb2.UserFeatures | None = ...,
         now_unix_s: _builtins.int = ...,
+        embedding_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "texts", b"texts", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "now_unix_s", b"now_unix_s", "request_id", b"request_id", "texts", b"texts", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_version", b"embedding_version", "input", b"input", "now_unix_s", b"now_unix_s", "request_id", b"request_id", "texts", b"texts", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "user"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

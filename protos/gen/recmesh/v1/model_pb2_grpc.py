@@ -66,7 +66,8 @@ class ModelServiceServicer:
     """
 
     def Describe(self, request, context):
-        """Says what the model is and what it can do. Constant for one version.
+        """Says what the model is and what it can do. Constant for one version, but for
+        the embedding spaces it answers in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,9 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_model_pb2.DescribeRequest, _model_pb2.DescribeResponse]
-    """Says what the model is and what it can do. Constant for one version."""
+    """Says what the model is and what it can do. Constant for one version, but for
+    the embedding spaces it answers in.
+    """
     Retrieve: _grpc.UnaryUnaryMultiCallable[_model_pb2.RetrieveRequest, _model_pb2.RetrieveResponse]
     """Proposes items for a user, best first."""
     Score: _grpc.UnaryUnaryMultiCallable[_model_pb2.ScoreRequest, _model_pb2.ScoreResponse]
@@ -54,7 +56,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_model_pb2.DescribeRequest, _model_pb2.DescribeResponse]  # type: ignore[assignment]
-    """Says what the model is and what it can do. Constant for one version."""
+    """Says what the model is and what it can do. Constant for one version, but for
+    the embedding spaces it answers in.
+    """
     Retrieve: _aio.UnaryUnaryMultiCallable[_model_pb2.RetrieveRequest, _model_pb2.RetrieveResponse]  # type: ignore[assignment]
     """Proposes items for a user, best first."""
     Score: _aio.UnaryUnaryMultiCallable[_model_pb2.ScoreRequest, _model_pb2.ScoreResponse]  # type: ignore[assignment]
@@ -74,7 +78,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.DescribeResponse, _abc.Awaitable[_model_pb2.DescribeResponse]]:
-        """Says what the model is and what it can do. Constant for one version."""
+        """Says what the model is and what it can do. Constant for one version, but for
+        the embedding spaces it answers in.
+        """
 
     @_abc_1.abstractmethod
     def Retrieve(
