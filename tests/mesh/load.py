@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 import grpc.aio
 
-from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
+from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
 CALLERS = 3
 DEADLINE_S = 1.0
@@ -29,6 +29,10 @@ class Answer:
     failure: grpc.StatusCode | None
     missing: frozenset[str]
     """Components the page does without."""
+    failed: frozenset[str] = frozenset()
+    """Components that answered wrongly, not merely late or not at all."""
+    caller: int = 0
+    embedding: str = ""
 
 
 @dataclass
@@ -71,24 +75,31 @@ async def load(
     seen = Load()
     request = recommendation_pb2.RecommendRequest(surface=surface, user_id="reader")
 
-    async def caller() -> None:
+    async def caller(number: int) -> None:
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
             while True:
                 started_s = time.monotonic()
-                failure, missing = None, frozenset[str]()
+                failure, missing, failed = None, frozenset[str](), frozenset[str]()
+                embedding = ""
                 try:
                     page = await stub.Recommend(request, timeout=DEADLINE_S)
                     assert page.recommendations
                     missing = frozenset(d.component for d in page.degradations)
                     assert page.degraded == bool(missing)
+                    wrong = common_pb2.SOURCE_STATE_ERROR
+                    failed = frozenset(s.name for s in page.sources if s.state == wrong)
+                    embedding = page.versions.embedding
                 except grpc.aio.AioRpcError as error:
                     failure = error.code()
                 now_s = time.monotonic()
-                seen.answers.append(Answer(now_s, now_s - started_s, failure, missing))
+                took_s = now_s - started_s
+                seen.answers.append(
+                    Answer(now_s, took_s, failure, missing, failed, number, embedding)
+                )
                 await asyncio.sleep(PAUSE_S)
 
-    callers = [asyncio.create_task(caller()) for _ in range(CALLERS)]
+    callers = [asyncio.create_task(caller(number)) for number in range(CALLERS)]
     try:
         yield seen
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from recmesh.storage.catalog_log import CatalogLog, Delete, Erase, Row, Upsert
 from recmesh.storage.catalog_overlay import CatalogChanges
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.erasure import erase_from_files
 from recmesh.storage.errors import UnavailableError
 from recmesh.v1 import recommendation_pb2
@@ -104,6 +106,17 @@ async def test_a_start_without_the_writer_serves_and_says_so(house: House) -> No
             await asyncio.sleep(0.01)
     following.cancel()
     assert "catalog" not in {source.name for source in (await house.page()).sources}
+
+
+async def test_what_is_written_does_not_bring_an_older_embedding_version_back(
+    house: House,
+) -> None:
+    switched = EmbeddingVersion("space", "items", 4, 40)
+    house.mesh.snapshot = replace(house.mesh.snapshot, embedding=switched)
+    house.log.write([Upsert("items", [fresh("new")])])
+    await house.follower.catch_up(5.0)
+    assert "new" in await house.shown()
+    assert house.mesh.snapshot.embedding == switched
 
 
 async def test_an_erased_user_is_hidden_at_once_and_then_forgotten(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recmesh.deployments import item_indexer, item_indexers
 from recmesh.deployments.item_indexer import ItemIndexer
+from recmesh.deployments.item_indexers import ItemIndexers
 from recmesh.models.nlp.item_vectors import ItemVectors
 from recmesh.storage.appended_vectors import MOST_FILES, AppendedVectors, append_vectors
 from recmesh.storage.catalog_log import CatalogLog, Delete, Row, Upsert, Write
 from recmesh.storage.catalog_tables import SCHEMAS
 from recmesh.storage.database import Database
-from recmesh.storage.embedding_registry import EmbeddingVersion
+from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
 from recmesh.storage.errors import InvalidRequestError, RecMeshError, UnavailableError
 from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.group_commit import GroupCommit
+from recmesh.storage.home import Home
 from recmesh.storage.index_filter import AnyOf, IndexFilter
 from recmesh.storage.index_rows import IndexRows, item_rows
 from recmesh.storage.vector_index import IndexQuery
@@ -43,6 +47,8 @@ class Embedder(FunctionModel):
         super().__init__("nlp", lambda _: None)
         self.texts: list[str] = []
         self.space = RECORD.version
+        """Empty: the one asked for."""
+        self.spaces: set[str] = set()
 
     async def embed(
         self, request: model_pb2.EmbedRequest, *, timeout_s: float
@@ -50,7 +56,9 @@ class Embedder(FunctionModel):
         await self._work()
         self.texts += request.texts.texts
         values = np.concatenate([vector(text) for text in request.texts.texts])
-        return model_pb2.EmbedResponse(values=values, dim=DIM, embedding_version=self.space)
+        self.spaces.add(request.embedding_version)
+        space = self.space or request.embedding_version
+        return model_pb2.EmbedResponse(values=values, dim=DIM, embedding_version=space)
 
 
 class House:
@@ -234,6 +242,56 @@ async def test_the_language_model_finds_the_new_vectors(house: House) -> None:
     np.testing.assert_array_equal(now[now_of["i9"]], known[1])
     np.testing.assert_array_equal(before[row_of["i0"]], known[0])
     assert "n1" not in row_of, "what a caller was given does not change"
+
+
+async def test_every_served_version_follows_in_its_own_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_indexer, "POLL_S", 0.01)
+    monkeypatch.setattr(item_indexers, "LOOK_EVERY_S", 0.01)
+    home = Home(tmp_path)
+    home.dataset.mkdir()
+    house = House(home.dataset)
+    house.embedder.space = ""
+    registry = EmbeddingRegistry(home.vectors)
+    for collection, state in (("live", State.VERIFIED), ("next", State.BUILT)):
+        await house.index.create(collection, ITEM_INDEX, DIM)
+        registry.save(EmbeddingVersion(f"space-{collection}", collection, DIM, 0), state)
+    registry.switch("live")
+    indexers = ItemIndexers(home, house.log, house.commits, house.index, house.embedder)
+    following = asyncio.create_task(indexers.run())
+
+    async def counts(live: int, next_: int) -> None:
+        async with asyncio.timeout(10):
+            while [await house.index.count(c) for c in ("live", "next")] != [live, next_]:
+                await asyncio.sleep(0.01)
+
+    house.log.write([Upsert("items", [with_title("n1", "One")])])
+    await counts(1, 1)
+    assert house.embedder.spaces == {"space-live", "space-next"}
+    registry.remove(registry.get("next"))
+    async with asyncio.timeout(10):
+        while "index-next" in {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    house.log.write([Upsert("items", [with_title("n2", "Two")])])
+    await counts(2, 1)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("index-")]
+    house.commits.close()
+    house.database.close()
+
+
+def test_two_collections_of_one_version_append_what_both_know(tmp_path: Path) -> None:
+    ahead, behind = np.ones(DIM, np.float32), np.zeros(DIM, np.float32)
+    reader = AppendedVectors(tmp_path, "s")
+    append_vectors(tmp_path, "s", 10, {"i10": ahead})
+    assert set(reader.news()) == {"i10"}
+    append_vectors(tmp_path, "s", 10, {"i5": behind})
+    append_vectors(tmp_path, "s", 7, {"i7": behind})
+    assert set(reader.news()) == {"i5", "i7", "i10"}, "what comes late is read, too"
+    assert reader.news() == {}
+    assert set(AppendedVectors(tmp_path, "s").news()) == {"i5", "i7", "i10"}
 
 
 def test_many_files_are_joined_and_nobody_misses_any(tmp_path: Path) -> None:
