@@ -35,18 +35,17 @@ def list_command(
             json.dumps({"previous": previous.collection if previous else None, "versions": found})
         )
         return
-    table = Table("version", "state", "since", "dim", "items", "nlp", "collection")
+    table = Table("state", "since (UTC)", "items")
+    # It is what the other commands take, so it is never cut.
+    table.add_column("version", overflow="fold", min_width=44)
     for record in records:
         live = record.state is State.LIVE
         back = previous is not None and record.collection == previous.collection
         table.add_row(
-            record.version,
             f"[green]{record.state}[/green]" if live else record.state + (" ←" if back else ""),
-            record.times.get(record.state, "")[:19],
-            str(record.dim),
+            record.times.get(record.state, "")[:16].replace("T", " "),
             str(record.count),
-            record.artifact,
-            record.collection,
+            record.version,
         )
     Console().print(table)
     if previous is not None:

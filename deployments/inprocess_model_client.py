@@ -38,9 +38,7 @@ class InProcessModelClient:
 
     async def speak_all(self, home: Home) -> None:
         """Answers in every embedding version that is served, now and from now on."""
-        spoken = SpokenVersions(home, self._methods)
-        await spoken.look()
-        self._following = asyncio.create_task(spoken.run(), name="follow-versions")
+        self._following = await SpokenVersions(home, self._methods).start()
 
     async def _within(self, call: Awaitable[Answer], timeout_s: float) -> Answer:
         try:

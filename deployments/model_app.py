@@ -45,9 +45,7 @@ class ModelReplica:
         await methods.warm_up()
         self._following: asyncio.Task[None] | None = None
         if model_name == EMBEDDER:
-            spoken = SpokenVersions(home, methods)
-            await spoken.look()
-            self._following = asyncio.create_task(spoken.run(), name="follow-versions")
+            self._following = await SpokenVersions(home, methods).start()
         self._server = model_server(methods)
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")

@@ -35,6 +35,11 @@ class SpokenVersions:
         self._said: dict[str, str] = {}
         """Why an artifact cannot be loaded."""
 
+    async def start(self) -> asyncio.Task[None]:
+        """Speaks what is served when it returns, and follows until the task is cancelled."""
+        await self._look_safely()
+        return asyncio.create_task(self._run(), name="follow-versions")
+
     async def look(self) -> None:
         """Loads what is new, then answers in all that is served.
 
@@ -76,14 +81,16 @@ class SpokenVersions:
         log.info("spoken", embedding_version=record.version)
         return model
 
-    async def run(self) -> None:
-        """Follows for ever; cancel to end."""
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                await self.look()
-            except RecMeshError as error:
-                log.warning("embedding_versions_unknown", reason=str(error))
-            except Exception:
-                # The loop outlives whatever one artifact may bring about.
-                log.exception("following_the_registry_failed")
+            await self._look_safely()
+
+    async def _look_safely(self) -> None:
+        try:
+            await self.look()
+        except RecMeshError as error:
+            log.warning("embedding_versions_unknown", reason=str(error))
+        except Exception:
+            # The replica outlives whatever one artifact may bring about.
+            log.exception("following_the_registry_failed")

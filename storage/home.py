@@ -35,7 +35,7 @@ class Home:
 
     @property
     def vectors(self) -> Path:
-        """The embedded Milvus' file and the record of the live collection."""
+        """The embedded Milvus' file, and the registry of embedding versions."""
         return self.root / "vectors"
 
     @property

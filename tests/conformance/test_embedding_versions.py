@@ -17,6 +17,7 @@ from recmesh.deployments.model_server import model_server
 from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.models.model import Capability, Context, Description, Float32, Model, User
 from recmesh.orchestrator.model_client import ModelClient
+from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.storage import embedding_registry
 from recmesh.storage.artifacts import Artifact, ArtifactStore, ModelCard
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
@@ -86,9 +87,7 @@ async def client(request: pytest.FixtureRequest, home: Home) -> AsyncIterator[Mo
         await local.close()
         return
     methods = ModelMethods(own(home))
-    spoken = SpokenVersions(home, methods)
-    await spoken.look()
-    following = asyncio.create_task(spoken.run())
+    following = await SpokenVersions(home, methods).start()
     server = model_server(methods)
     port = await server.start("127.0.0.1:0")
     remote = GrpcModelClient("nlp", [f"127.0.0.1:{port}"])
@@ -126,8 +125,12 @@ async def test_each_version_answers_from_its_own_artifact(client: ModelClient, h
     registry = EmbeddingRegistry(home.vectors)
     registry.save(published(home, "short", 2.0, 2), State.BUILT)
     said = await until_spoken(client, {"full", "short"})
-    knots = dict(zip(said.embedding_versions, said.embedding_calibrations, strict=True))
-    assert list(knots["short"].raw_scores) == [0.0, 2.0]
+    assert len(said.embedding_calibrations) == 2
+    panel = ModelPanel({"nlp": client})
+    await panel.refresh()
+    assert panel.spoken("nlp") == {"full", "short"}
+    read = {v: panel.calibration("nlp", v)(np.ones(1, np.float32))[0] for v in ("", "short")}
+    assert read == {"": 1.0, "short": 0.5}
     assert await embed(client, "") == await embed(client, "full") == ("full", 4, [1.0] * 4)
     assert await embed(client, "short") == ("short", 2, [2.0] * 2)
     assert [await score(client, v) for v in ("", "full", "short")] == [[1.0], [1.0], [2.0]]
@@ -162,6 +165,15 @@ async def test_an_artifact_that_is_gone_costs_the_others_nothing(
     registry.save(gone, State.VERIFIED)
     registry.save(published(home, "short", 3.0, 2), State.VERIFIED)
     await until_spoken(client, {"full", "short"})
+
+
+async def test_a_damaged_registry_leaves_the_models_own_version(home: Home) -> None:
+    home.vectors.mkdir()
+    (home.vectors / "live.json").write_text("{")
+    client = InProcessModelClient(own(home))
+    await client.speak_all(home)
+    assert await embed(client, "full") == ("full", 4, [1.0] * 4)
+    await client.close()
 
 
 async def test_a_replica_that_lacks_it_is_passed_over_and_not_left_alone(home: Home) -> None:

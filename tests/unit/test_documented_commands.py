@@ -29,7 +29,15 @@ def _understood(words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "document", ["catalog-writes.md", "datasets.md", "interchange.md", "search.md", "world.md"]
+    "document",
+    [
+        "catalog-writes.md",
+        "datasets.md",
+        "embeddings.md",
+        "interchange.md",
+        "search.md",
+        "world.md",
+    ],
 )
 def test_documented_commands_parse(document: str) -> None:
     commands = _commands(document)

@@ -263,7 +263,7 @@ async def test_every_served_version_follows_in_its_own_space(
 
     async def counts(live: int, next_: int) -> None:
         async with asyncio.timeout(10):
-            while [await house.index.count(c) for c in ("live", "next")] != [live, next_]:
+            while [await house.index.count(c) for c in ("live", "next")] != [live, next_]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     house.log.write([Upsert("items", [with_title("n1", "One")])])
