@@ -120,6 +120,8 @@ def _print(outcome: Outcome) -> None:
         f"{shown(outcome.gain, True)}, recall@100 {shown(outcome.recall_gain, True)} (paired)"
     )
     if outcome.adopted:
-        typer.echo(f"kept as {outcome.version}; to use it: export RECMESH_ENCODER={outcome.folder}")
+        typer.echo(
+            f"kept as {outcome.version}; next: recmesh embed build --encoder {outcome.folder}"
+        )
     else:
         typer.echo("refused: the gain's interval is not above 0, so nothing was kept")

@@ -261,19 +261,24 @@ async def test_every_served_version_follows_in_its_own_space(
     indexers = ItemIndexers(home, house.log, house.commits, house.index, house.embedder)
     following = asyncio.create_task(indexers.run())
 
+    async def write(item_id: str, title: str) -> None:
+        # As the writer does: one thread at a time writes the database.
+        done = house.commits.submit(Upsert("items", [with_title(item_id, title)]))
+        await asyncio.wrap_future(done)
+
     async def counts(live: int, next_: int) -> None:
         async with asyncio.timeout(10):
             while [await house.index.count(c) for c in ("live", "next")] != [live, next_]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
-    house.log.write([Upsert("items", [with_title("n1", "One")])])
+    await write("n1", "One")
     await counts(1, 1)
     assert house.embedder.spaces == {"space-live", "space-next"}
     registry.remove(registry.get("next"))
     async with asyncio.timeout(10):
         while "index-next" in {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    house.log.write([Upsert("items", [with_title("n2", "Two")])])
+    await write("n2", "Two")
     await counts(2, 1)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
