@@ -30,11 +30,17 @@ from ray.serve.config import gRPCOptions
 from benchmarks.trivial_model import CANDIDATES, NAMES, TrivialModel
 from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.applications import RUNNING, deploy
+from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
-from recmesh.deployments.mesh_config import ModelTable, OrchestratorTable
+from recmesh.deployments.mesh_config import (
+    DEFAULT_CONFIG,
+    MeshConfig,
+    ModelTable,
+    OrchestratorTable,
+)
 from recmesh.deployments.model_app import ModelReplica
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.orchestrator_app import NAME, OrchestratorReplica
@@ -168,7 +174,8 @@ def _ours(home: Home, policy: Path, index_uri: str, names: list[str], colocated:
             orchestrator.bind(str(home.root), str(policy), index_uri, inside, {}, HOST),
             name=NAME,
             route_prefix=None,
-        )
+        ),
+        catalog_application(MeshConfig.load(DEFAULT_CONFIG), home, index_uri, HOST),
     ]
     if not colocated:
         for name in names:
