@@ -50,6 +50,14 @@ async def _from_model(
     )
     if answer is None:
         return np.empty(0, np.int32), np.empty(0, np.float32)
+    if len(answer.scores) != len(answer.item_ids):
+        request.calls.record(
+            name,
+            common_pb2.SOURCE_STATE_ERROR,
+            0.0,
+            f"gave {len(answer.scores)} scores for {len(answer.item_ids)} items",
+        )
+        return np.empty(0, np.int32), np.empty(0, np.float32)
     request.calls.statuses[name].version = answer.version
     scores = np.array(answer.scores, np.float32)
     scores[~np.isfinite(scores)] = np.nan

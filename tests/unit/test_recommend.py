@@ -10,7 +10,7 @@ from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.errors import DeadlineError, InvalidRequestError, UnavailableError
-from recmesh.v1 import common_pb2, recommendation_pb2
+from recmesh.v1 import common_pb2, model_pb2, recommendation_pb2
 from tests.small_world import NOW_UNIX_S, FunctionModel, dataset
 
 
@@ -87,6 +87,19 @@ async def test_a_dead_model_degrades_the_page_and_is_named(mesh: Mesh, cf: Funct
     state = {s.name: s.state for s in response.sources}
     assert state["cf"] == common_pb2.SOURCE_STATE_UNAVAILABLE
     assert state["behavioral"] == common_pb2.SOURCE_STATE_OK
+
+
+async def test_a_model_that_breaks_the_contract_is_done_without(
+    mesh: Mesh, cf: FunctionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def short_of_scores(request: object, *, timeout_s: float) -> model_pb2.RetrieveResponse:
+        return model_pb2.RetrieveResponse(item_ids=["i7", "i8"], scores=[1.0])
+
+    monkeypatch.setattr(cf, "retrieve", short_of_scores)
+    response = await recommend(mesh, feed(), math.inf)
+    assert len(response.recommendations) == 10
+    assert response.degraded
+    assert "gave 1 scores for 2 items" in [d.reason for d in response.degradations]
 
 
 async def test_a_slow_model_costs_its_timeout_and_no_more(
