@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recmesh.models.nlp.earlier_queries import NEIGHBOURS, SHARPNESS
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.offline.search.collection import SearchCollection
 from recmesh.offline.search.evaluate import DEEPEST, best, figures
 from recmesh.offline.search.legs import Legs, Searcher
 from recmesh.offline.search.systems import with_log, without_log
-from recmesh.orchestrator.earlier_queries import NEIGHBOURS, SHARPNESS
 from recmesh.orchestrator.relevance_feedback import FeedbackSettings
 from recmesh.orchestrator.search_fusion import FusionSettings
 from recmesh.storage.home import Home

@@ -9,23 +9,68 @@ import typer
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+FACETS = (
+    recommendation_pb2.FACET_FIELD_CONTENT_TYPE,
+    recommendation_pb2.FACET_FIELD_SPECIALTY,
+    recommendation_pb2.FACET_FIELD_YEAR,
+)
+FACET_VALUES = 6
+"""Drawn of each."""
+
+
+def _marked(text: recommendation_pb2.HighlightedText) -> Text:
+    drawn = Text(text.text)
+    for mark in text.highlights:
+        drawn.stylize("bold yellow", mark.start, mark.end)
+    return drawn
+
+
+def _print_found(console: Console, response: recommendation_pb2.RecommendResponse) -> None:
+    """Draws what a search found: titles, snippets, counts."""
+    if response.corrected_query:
+        console.print(f'searched for [bold]"{escape(response.corrected_query)}"[/bold]')
+    for slot in response.recommendations:
+        console.print(
+            Text(f"{slot.rank:>3}  ")
+            .append_text(_marked(slot.title))
+            .append(f"  {slot.item_id}  {slot.score:.3f}", style="dim")
+        )
+        if slot.snippet.text:
+            console.print(Padding(_marked(slot.snippet), (0, 0, 0, 5)))
+    for facet in response.facets:
+        name = recommendation_pb2.FacetField.Name(facet.field).removeprefix("FACET_FIELD_")
+        counts = ", ".join(f"{v.value} {v.count}" for v in facet.values[:FACET_VALUES])
+        console.print(f"  {name.lower():<13} {escape(counts)}", style="dim", highlight=False)
 
 
 def print_page(console: Console, response: recommendation_pb2.RecommendResponse) -> None:
     """Draws one page with its sources."""
+    if any(slot.HasField("title") for slot in response.recommendations):
+        _print_found(console, response)
+    else:
+        _print_slots(console, response)
+    _print_sources(console, response)
+
+
+def _print_slots(console: Console, response: recommendation_pb2.RecommendResponse) -> None:
     table = Table("", "item", "score", "sources", "reason", title=f"request {response.request_id}")
     for slot in response.recommendations:
         table.add_row(
             str(slot.rank), slot.item_id, f"{slot.score:.3f}", ", ".join(slot.sources), slot.reason
         )
     console.print(table)
+
+
+def _print_sources(console: Console, response: recommendation_pb2.RecommendResponse) -> None:
     for status in response.sources:
         state = common_pb2.SourceState.Name(status.state).removeprefix("SOURCE_STATE_").lower()
         latency_ms = status.latency.ToMicroseconds() / 1000
@@ -66,7 +111,13 @@ def call_command(
     if bool(user_id) == bool(data):
         raise typer.BadParameter("name a doctor, or give the request with --data")
     request = recommendation_pb2.RecommendRequest(
-        surface=surface, user_id=user_id, query=query, page_size=page_size, explain=True
+        surface=surface,
+        user_id=user_id,
+        query=query,
+        page_size=page_size,
+        explain=True,
+        snippets=bool(query),
+        facets=FACETS if query else (),
     )
     if data:
         try:

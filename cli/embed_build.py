@@ -23,13 +23,14 @@ from recmesh.cli.train import Job, train_one
 from recmesh.cli.written_data import current_dataset, index_position
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.nlp.encoder import Encoder, resolved
+from recmesh.models.nlp.query_log import asked
 from recmesh.models.nlp.training import item_texts
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
 from recmesh.storage.errors import ConfigurationError, NotFoundError, UnavailableError
 from recmesh.storage.home import Home
-from recmesh.storage.index_rows import IndexRows, content_hash, item_rows
+from recmesh.storage.index_rows import IndexRows, item_rows
 from recmesh.storage.milvus_index import MilvusIndex
 from recmesh.storage.vector_index import VectorIndex
 from recmesh.storage.vector_schema import ITEM_INDEX
@@ -100,7 +101,7 @@ async def fill(
         await index.delete(record.collection, sorted(gone))
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        hashes = [content_hash(text) for text in batch.texts]
+        hashes = list(batch.columns["content_hash"])
         written = unchanged and [held.get(id_) for id_ in batch.ids] == hashes
         if not written:
             await index.upsert(record.collection, batch)
@@ -173,7 +174,9 @@ def build(
     parameters = artifact.card.parameters
     version = str(parameters["embedding_version"])
     vectors = item_vectors(ArtifactStore(home.artifacts), artifact, dataset)
-    rows = item_rows(dataset.items, dataset.campaigns, vectors, item_texts(dataset), version)
+    rows = item_rows(
+        dataset.items, dataset.campaigns, vectors, item_texts(dataset), version, asked(artifact)
+    )
     record = EmbeddingVersion(
         version=version,
         collection=collection_name(version, dataset.ingested_version, artifact.version),

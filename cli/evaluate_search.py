@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import typer
 from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from recmesh.models.nlp.encoder import Encoder
-from recmesh.offline.search.evaluate import evaluate_search
+from recmesh.offline.search.evaluate import Ask, evaluate_search
 from recmesh.offline.search.report import SearchReport
-from recmesh.storage.errors import ConfigurationError, RecMeshError
+from recmesh.storage.errors import ConfigurationError, RecMeshError, UnavailableError
 from recmesh.storage.home import Home
+from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
+
+SURFACE = "search"
+NOBODY = "recmesh-evaluate"
+"""A user without profile and history."""
+ASK_TIMEOUT_S = 2.0
 
 
 def _print(report: SearchReport, console: Console) -> None:
@@ -28,6 +37,36 @@ def _print(report: SearchReport, console: Console) -> None:
         console.print(f"[bold]{sentence}[/bold]", highlight=False)
 
 
+@contextmanager
+def _asking(address: str) -> Iterator[Ask | None]:
+    """Asks the mesh as somebody whom it does not know; None without an address."""
+    if not address:
+        yield None
+        return
+    with grpc.insecure_channel(address) as channel:
+        stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
+
+        def ask(query: str, items: int) -> Sequence[str]:
+            request = recommendation_pb2.RecommendRequest(
+                surface=SURFACE, user_id=NOBODY, query=query, page_size=items
+            )
+            page = stub.Recommend(request, timeout=ASK_TIMEOUT_S)
+            if page.degraded:
+                lost = page.degradations[0]
+                raise UnavailableError(
+                    f"the mesh answered without {lost.component} ({lost.reason}), so what it "
+                    "serves was not judged"
+                )
+            return [slot.item_id for slot in page.recommendations]
+
+        try:
+            yield ask
+        except grpc.RpcError as error:
+            raise UnavailableError(
+                f"the mesh at {address}: {error.code().name}, {error.details()}"
+            ) from error
+
+
 def evaluate_search_command(
     data: Annotated[
         Path,
@@ -38,6 +77,10 @@ def evaluate_search_command(
     ] = "test",
     encoder: Annotated[
         str, typer.Option(help="Name or folder. Default: $RECMESH_ENCODER, else the packaged one.")
+    ] = "",
+    mesh: Annotated[
+        str,
+        typer.Option(help="host:port of a running mesh that serves these items: judge it, too."),
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     bootstrap_samples: Annotated[
@@ -58,11 +101,16 @@ def evaluate_search_command(
         recmesh evaluate search --data nfcorpus --split dev --json
 
         recmesh evaluate search --data converted/pubmedqa --out report.md
+
+        recmesh evaluate search --data converted/pubmedqa --mesh 127.0.0.1:50051
     """
     try:
         if out is not None and out.suffix not in (".json", ".md"):
             raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .json or .md")
-        with Bars(console=Console(stderr=True), transient=True) as bars:
+        with (
+            Bars(console=Console(stderr=True), transient=True) as bars,
+            _asking(mesh) as served,
+        ):
             task = bars.add_task("reading", total=None)
             report = evaluate_search(
                 data,
@@ -71,6 +119,7 @@ def evaluate_search_command(
                 Home.from_environment().text_vectors,
                 seed=seed,
                 bootstrap_samples=bootstrap_samples,
+                served=served,
                 progress=lambda done, total, what: bars.update(
                     task, completed=done, total=total, description=what
                 ),

@@ -8,7 +8,7 @@ the index or the language model was down, or this process, is taken later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +72,8 @@ class ItemIndexer:
     """Folder of what was ingested."""
     vectors: ItemVectors
     """Vectors that the language model has of items."""
+    asked: Mapping[str, Sequence[str]]
+    """Earlier queries that led to items, by item id."""
     appended: Path
     """Where it finds those made after its training."""
     _hashes: dict[str, str] = field(default_factory=dict, init=False)
@@ -156,7 +158,7 @@ class ItemIndexer:
         }
         made = await self._embed(new)
         vectors = np.stack([made[i] if i in made else known[row_of[i]] for i in ids])
-        rows = item_rows(items, self._campaigns, vectors, texts, self.record.version)
+        rows = item_rows(items, self._campaigns, vectors, texts, self.record.version, self.asked)
         await asyncio.to_thread(append_vectors, self.appended, self.record.version, seq, made)
         await self._write(rows)
         self._hashes.update(zip(ids, hashes, strict=True))

@@ -15,6 +15,7 @@ import structlog
 
 from recmesh.deployments.item_indexer import ItemIndexer
 from recmesh.models.nlp.item_vectors import ItemVectors
+from recmesh.models.nlp.query_log import asked
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.catalog_log import CatalogLog, Write
@@ -29,15 +30,20 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 1.0
 
 
-def _known_vectors(store: ArtifactStore, record: EmbeddingVersion, name: str) -> ItemVectors:
-    """What the language model has of items in the record's embedding space."""
+def _known(
+    store: ArtifactStore, record: EmbeddingVersion, name: str
+) -> tuple[ItemVectors, dict[str, list[str]]]:
+    """What the language model has of items in the record's embedding space, and the queries
+    that led to them."""
     try:
         artifact = store.load(name, record.artifact)
         ids, vectors = artifact.strings["item_ids"], artifact.tensors["item_vectors"]
+        queries = asked(artifact)
     except NotFoundError:
         # It runs elsewhere.
-        ids, vectors = [], np.empty((0, record.dim), np.float32)
-    return ItemVectors(ids, vectors.astype(np.float32), store.appended(name), record.version)
+        ids, vectors, queries = [], np.empty((0, record.dim), np.float32), {}
+    known = ItemVectors(ids, vectors.astype(np.float32), store.appended(name), record.version)
+    return known, queries
 
 
 @dataclass(slots=True)
@@ -91,7 +97,9 @@ class ItemIndexers:
         for key, record in wanted.items():
             if key not in self._running:
                 store = ArtifactStore(self.home.artifacts)
-                vectors = await asyncio.to_thread(_known_vectors, store, record, self.embedder.name)
+                vectors, queries = await asyncio.to_thread(
+                    _known, store, record, self.embedder.name
+                )
                 indexer = ItemIndexer(
                     self.catalog,
                     self.commits,
@@ -100,6 +108,7 @@ class ItemIndexers:
                     record,
                     self.home.dataset,
                     vectors,
+                    queries,
                     store.appended(self.embedder.name),
                 )
                 self._running[key] = asyncio.create_task(indexer.run(), name=f"index-{key[0]}")

@@ -174,6 +174,11 @@ class ModelMethods:
         )
         if request.WhichOneof("input") == "texts":
             texts = list(request.texts.texts)
+            if request.correct_spelling:
+                read = await self._work("spelling", lambda: [model.corrected(t) for t in texts])
+                if read != texts:
+                    response.read_as.extend(read)
+                    texts = read
             vectors = await self._work("texts", lambda: model.embed_texts(texts))
             response.values.extend(vectors.ravel().tolist())
             return response

@@ -112,6 +112,10 @@ class Model:
         """Unit vectors ``[len(texts), embedding_dim]``."""
         raise UnsupportedError(f"model {self.description.name} does not embed")
 
+    def corrected(self, text: str) -> str:
+        """A query with its spelling corrected; itself when the model cannot, or need not."""
+        return text
+
     def embed_user(self, user: User, now_unix_s: int) -> Float32 | None:
         """Unit vector ``[embedding_dim]``; None when nothing is known of the user."""
         raise UnsupportedError(f"model {self.description.name} does not embed")

@@ -46,6 +46,16 @@ class Admitted:
         return self.snapshot.embedding.version if self.snapshot.embedding else ""
 
     @property
+    def country(self) -> str:
+        """Where the user is; empty: unknown."""
+        return self.message.context.country or self.user.country
+
+    @property
+    def language(self) -> str:
+        """Of the user's interface; empty: unknown."""
+        return self.message.context.language or self.user.language
+
+    @property
     def slots(self) -> int:
         """Slots to fill, earlier pages' included."""
         return min(self.offset + self.page_size, MAX_SLOTS)
@@ -93,6 +103,10 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
         raise InvalidRequestError("query", f"required on surface {message.surface}")
     if surface.query == "none" and message.query:
         raise InvalidRequestError("query", f"surface {message.surface} takes no query")
+    if not message.query:
+        for field, given in (("snippets", message.snippets), ("as_typed", message.as_typed)):
+            if given:
+                raise InvalidRequestError(field, "only where there is a query")
     for objective in message.objective_preferences:
         if objective not in OBJECTIVES:
             raise InvalidRequestError(

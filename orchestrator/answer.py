@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import Float32
+from recmesh.orchestrator.facets import facet
+from recmesh.orchestrator.highlighting import Highlighted
 from recmesh.orchestrator.index_source import VECTOR_INDEX
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
 from recmesh.orchestrator.retrieval import Candidates
+from recmesh.orchestrator.snippets import Shown
 from recmesh.v1 import common_pb2, recommendation_pb2
 
 Int32 = npt.NDArray[np.int32]
@@ -38,6 +41,11 @@ def _reason(sources: Sequence[str], query: str) -> str:
     if query and sources[0] == VECTOR_INDEX:
         return FOUND
     return REASONS.get(sources[0], "Proposed")
+
+
+def _highlighted(text: Highlighted) -> recommendation_pb2.HighlightedText:
+    spans = [recommendation_pb2.Highlight(start=start, end=end) for start, end in text.spans]
+    return recommendation_pb2.HighlightedText(text=text.text, highlights=spans)
 
 
 def _attribution_token(request: Admitted) -> str:
@@ -79,8 +87,9 @@ def answer(
     rows: Int32,
     utility: Float32,
     objectives: Mapping[str, Float32],
-    chosen: Int32,
+    page: Int32,
     relaxed: tuple[str, ...],
+    shown: Sequence[Shown],
 ) -> recommendation_pb2.RecommendResponse:
     """Writes the page.
 
@@ -90,15 +99,17 @@ def answer(
         rows: catalog rows of the candidates that could be shown ``[n]``.
         utility: their blended utility ``[n]``.
         objectives: their value for every weighed objective ``[n]``.
-        chosen: positions among ``rows``, all slots from the first page on.
+        page: positions among ``rows``, in the page's order.
         relaxed: slate rules that gave way.
+        shown: titles and snippets of the page's items; empty: they were not asked for.
     """
     response = recommendation_pb2.RecommendResponse(
         request_id=request.request_id,
         attribution_token=_attribution_token(request),
         relaxed_rules=relaxed,
+        corrected_query=candidates.read_as,
+        facets=[facet(request.catalog, rows, field) for field in request.message.facets],
     )
-    page = chosen[request.offset :]
     for rank, position in enumerate(page.tolist(), start=request.offset + 1):
         row = int(rows[position])
         slot = response.recommendations.add(
@@ -111,6 +122,9 @@ def answer(
                 name for name, proposed in candidates.proposed.items() if row in proposed
             )
             slot.reason = _reason(slot.sources, request.message.query)
+    for slot, text in zip(response.recommendations, shown, strict=bool(shown)):
+        slot.title.CopyFrom(_highlighted(text.title))
+        slot.snippet.CopyFrom(_highlighted(text.snippet))
     last = request.offset + len(page)
     if len(page) == request.page_size and last < min(len(rows), MAX_SLOTS):
         response.next_page_token = PageToken(request.request_id, last).encode()

@@ -125,6 +125,12 @@ class Catalog:
         order = np.argsort(-self.published_unix_s, kind="stable").astype(np.int32)
         return order[self.published_unix_s[order] > 0]
 
+    def language(self, row: int) -> str:
+        """ISO 639-1 language of an item; empty: unknown."""
+        terms = self.languages.vocabulary
+        words = self.languages.bits[row].tolist()
+        return next((t for t, i in terms.items() if words[i // 64] >> (i % 64) & 1), "")
+
     def prepare(self) -> None:
         """Computes now what is otherwise computed when it is first asked for."""
         _ = self.row_of, self.novelty, self.popular_rows, self.popular_scores, self.fresh_rows

@@ -37,12 +37,12 @@ def _rules(
     user: UserProfile,
     country: str,
     now_unix_s: int,
-    reranked: bool,
+    hide_seen: bool,
 ) -> Iterator[tuple[str, Bool]]:
     """Every rule's name with the candidates it removes ``[len(rows)]``."""
     if request.exclude_item_ids:
         yield "excluded-by-caller", np.isin(rows, catalog.rows(list(request.exclude_item_ids)))
-    if not reranked:
+    if hide_seen:
         seen = (*user.history_item_ids, *user.connected_user_ids, user.user_id)
         yield "seen", np.isin(rows, catalog.rows(list(seen)))
     yield "not-published-yet", catalog.published_unix_s[rows] > now_unix_s
@@ -61,10 +61,15 @@ def _rules(
         yield "filter.specialties", ~catalog.specialties.overlaps(rows, list(wanted.specialties))
     if wanted.languages:
         yield "filter.languages", ~catalog.languages.overlaps(rows, list(wanted.languages))
+    if wanted.topics:
+        yield "filter.topics", ~catalog.topics.overlaps(rows, list(wanted.topics))
+    published = catalog.published_unix_s[rows]
     if wanted.HasField("published_after"):
+        yield "filter.published_after", published < wanted.published_after.seconds
+    if wanted.HasField("published_before"):
         yield (
-            "filter.published_after",
-            catalog.published_unix_s[rows] < wanted.published_after.seconds,
+            "filter.published_before",
+            (published >= wanted.published_before.seconds) | (published <= 0),
         )
 
 
@@ -74,17 +79,19 @@ def filter_candidates(
     request: recommendation_pb2.RecommendRequest,
     user: UserProfile,
     now_unix_s: int,
+    *,
+    hide_seen: bool = True,
 ) -> Filtered:
     """Applies every rule; the first that removes a candidate is its reason.
 
     A caller who re-ranks candidates of their own is not second-guessed about what the
-    user has seen; everything else applies.
+    user has seen, which ``hide_seen`` removes otherwise; everything else applies.
     """
     kept = np.ones(len(rows), bool)
     removed: dict[str, Int32] = {}
     country = request.context.country or user.country
-    reranked = bool(request.candidate_item_ids)
-    for rule, drops in _rules(catalog, rows, request, user, country, now_unix_s, reranked):
+    hide = hide_seen and not request.candidate_item_ids
+    for rule, drops in _rules(catalog, rows, request, user, country, now_unix_s, hide):
         newly = drops & kept
         if newly.any():
             removed[rule] = rows[newly]

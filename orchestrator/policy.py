@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from recmesh.orchestrator.catalog import DEFAULT_POPULARITY_HALF_LIFE_DAYS
 from recmesh.orchestrator.objectives import OBJECTIVES
+from recmesh.orchestrator.relevance_feedback import FeedbackSettings
+from recmesh.orchestrator.search_fusion import FusionSettings
 from recmesh.storage.errors import ConfigurationError
 
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.toml"
@@ -37,6 +39,9 @@ class SurfacePolicy(BaseModel):
     mmr_lambda: float = Field(ge=0, le=1)
     max_per_topic: int = Field(ge=1)
     freshness_half_life_days: float = Field(gt=0)
+    hide_seen: bool
+    fusion: FusionSettings = FusionSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
 
     @field_validator("model_weights", "objective_weights")
     @classmethod

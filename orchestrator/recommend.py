@@ -11,6 +11,7 @@ from recmesh.orchestrator.objectives import OBJECTIVES, ObjectiveInput
 from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
 from recmesh.orchestrator.slate import SlateRules, select
+from recmesh.orchestrator.snippets import snippets
 from recmesh.v1 import recommendation_pb2
 
 
@@ -39,7 +40,12 @@ async def recommend(
 
     # Filter.
     filtered = filter_candidates(
-        catalog, candidates.rows, message, request.user, request.now_unix_s
+        catalog,
+        candidates.rows,
+        message,
+        request.user,
+        request.now_unix_s,
+        hide_seen=surface.hide_seen,
     )
     rows = candidates.rows[filtered.kept]
 
@@ -70,4 +76,6 @@ async def recommend(
     )
 
     # Answer.
-    return answer(request, candidates, rows, blended, objectives, slate.chosen, slate.relaxed)
+    page = slate.chosen[request.offset :]
+    shown = await snippets(mesh, request, rows[page].tolist(), candidates.read_as)
+    return answer(request, candidates, rows, blended, objectives, page, slate.relaxed, shown)

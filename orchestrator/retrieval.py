@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
-from recmesh.orchestrator.index_source import VECTOR_INDEX, from_index
+from recmesh.orchestrator.found import NOTHING, Found
+from recmesh.orchestrator.index_source import VECTOR_INDEX, from_interests
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.query_search import from_query
 from recmesh.v1 import common_pb2, model_pb2
 
 Int32 = npt.NDArray[np.int32]
@@ -38,18 +40,20 @@ class Candidates:
     """Every source's rows, best first."""
     raw_scores: dict[str, Float32] = field(default_factory=dict)
     """Of every source that scores, a column aligned with ``rows``; NaN where it gave none."""
+    read_as: str = ""
+    """The query as it was searched, when its spelling was corrected; empty: as typed."""
 
 
 async def _from_model(
     mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
-) -> tuple[Int32, Float32]:
+) -> Found:
     answer = await request.calls.ask(
         name,
         request.surface.source_timeout_s,
         lambda timeout_s: mesh.models.clients[name].retrieve(wanted, timeout_s=timeout_s),
     )
     if answer is None:
-        return np.empty(0, np.int32), np.empty(0, np.float32)
+        return NOTHING
     if len(answer.scores) != len(answer.item_ids):
         request.calls.record(
             name,
@@ -57,37 +61,38 @@ async def _from_model(
             0.0,
             f"gave {len(answer.scores)} scores for {len(answer.item_ids)} items",
         )
-        return np.empty(0, np.int32), np.empty(0, np.float32)
+        return NOTHING
     request.calls.statuses[name].version = answer.version
     scores = np.array(answer.scores, np.float32)
     scores[~np.isfinite(scores)] = np.nan
-    return request.catalog.rows(list(answer.item_ids)), scores
+    return Found(request.catalog.rows(list(answer.item_ids)), scores)
 
 
 async def _from(
     mesh: Mesh, request: Admitted, source: str, wanted: model_pb2.RetrieveRequest
-) -> tuple[Int32, Float32]:
+) -> Found:
     if source in mesh.models.clients:
         return await _from_model(mesh, request, source, wanted)
     if source == VECTOR_INDEX:
-        return await from_index(mesh, request)
+        ask = from_query if request.message.query else from_interests
+        return await ask(mesh, request)
     if source in (POPULAR, FRESH):
         catalog = request.catalog
         rows = (catalog.popular_rows if source == POPULAR else catalog.fresh_rows)[
             : request.floor_limit
         ]
         request.calls.record(source, common_pb2.SOURCE_STATE_OK, 0.0).version = catalog.version
-        return rows, np.empty(0, np.float32)
+        return Found(rows, np.empty(0, np.float32))
     request.calls.record(
         source, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "not deployed in this mesh"
     )
-    return np.empty(0, np.int32), np.empty(0, np.float32)
+    return NOTHING
 
 
-def _joined(request: Admitted, answers: Mapping[str, tuple[Int32, Float32]]) -> Candidates:
+def _joined(request: Admitted, answers: Mapping[str, Found]) -> Candidates:
     """What all sources proposed, each candidate once."""
-    known = {source: rows >= 0 for source, (rows, _) in answers.items()}
-    proposed = {source: rows[known[source]] for source, (rows, _) in answers.items()}
+    known = {source: found.rows >= 0 for source, found in answers.items()}
+    proposed = {source: found.rows[known[source]] for source, found in answers.items()}
     distinct, first, place = np.unique(
         np.concatenate(list(proposed.values())), return_index=True, return_inverse=True
     )
@@ -97,16 +102,17 @@ def _joined(request: Admitted, answers: Mapping[str, tuple[Int32, Float32]]) -> 
     place = position[place]
     joined = Candidates(distinct[by_first], proposed)
     start = 0
-    for source, (_, scores) in answers.items():
-        found = len(proposed[source])
-        if len(scores):
+    for source, found in answers.items():
+        count = len(proposed[source])
+        if len(found.scores):
             column = np.full(len(distinct), np.nan, np.float32)
-            column[place[start : start + found]] = scores[known[source]]
+            column[place[start : start + count]] = found.scores[known[source]]
             joined.raw_scores[source] = column
-        start += found
+        joined.read_as = joined.read_as or found.read_as
+        start += count
         request.calls.statuses.setdefault(
             source, common_pb2.SourceStatus(name=source, state=common_pb2.SOURCE_STATE_OK)
-        ).candidate_count = found
+        ).candidate_count = count
     return joined
 
 

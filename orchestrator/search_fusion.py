@@ -87,7 +87,7 @@ def fuse(
         words: BM25 scores ``[n]``, at least 0; NaN for candidates that the words have not
             found, which then count as 0: BM25's score of a text without a word of the query.
         settings: method and weights; default: equal z-scores.
-        earlier: scores of :mod:`recmesh.orchestrator.earlier_queries` ``[n]``, at least 0; NaN
+        earlier: scores of :mod:`recmesh.models.nlp.earlier_queries` ``[n]``, at least 0; NaN
             counts as 0. None: there is no query log.
 
     Returns:
@@ -103,6 +103,20 @@ def fuse(
     if earlier is not None:
         fused += chosen.earlier_weight * _scaled(earlier.astype(np.float64), 0.0, chosen)
     return np.asarray(fused, np.float32)
+
+
+def share_of_best(scores: Float32) -> Float32:
+    """Fused scores ``[n]`` as shares of the way from the worst, 0, to the best, 1.
+
+    One scale for all queries that keeps how far ahead the best are. All are 1 when they are
+    equal.
+    """
+    if not len(scores):
+        return scores
+    worst, best = float(scores.min()), float(scores.max())
+    if best - worst <= 1e-9:
+        return np.ones(len(scores), np.float32)
+    return np.asarray((scores - worst) / (best - worst), np.float32)
 
 
 def _scaled(scores: Float64, unknown: float, settings: FusionSettings) -> Float64:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,8 @@ import numpy.typing as npt
 from recmesh.storage.errors import ConfigurationError, NotFoundError
 from recmesh.storage.index_filter import Column, IndexFilter
 from recmesh.storage.index_rows import IndexRows
-from recmesh.storage.vector_index import Float32, Hits, IndexQuery, check_limit
-from recmesh.storage.vector_schema import IndexSchema
+from recmesh.storage.vector_index import Float32, Hits, IndexQuery, check_field, check_limit
+from recmesh.storage.vector_schema import VECTOR, IndexSchema
 
 BM25_K1, BM25_B = 1.2, 0.75
 Int64 = npt.NDArray[np.int64]
@@ -147,6 +148,19 @@ class ExactIndex:
         """See the port."""
         rows = self._collection(collection).rows
         return {id_: str(row.values["content_hash"]) for id_, row in rows.items()}
+
+    async def fetch(
+        self, collection: str, ids: Sequence[str], field: str, *, timeout_s: float
+    ) -> dict[str, Any]:
+        """See the port."""
+        held = self._collection(collection)
+        check_field(field, held.schema.by_name)
+        if ids:
+            check_limit(len(ids))
+        rows = {id_: held.rows[id_] for id_ in ids if id_ in held.rows}
+        if field == VECTOR:
+            return {id_: row.vector for id_, row in rows.items()}
+        return {id_: row.values[field] for id_, row in rows.items()}
 
     async def search(
         self,

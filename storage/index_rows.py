@@ -23,6 +23,7 @@ from recmesh.storage.vector_schema import (
     IndexField,
     IndexSchema,
 )
+from recmesh.storage.word_analysis import analysed
 
 Float32 = npt.NDArray[np.float32]
 
@@ -64,7 +65,7 @@ class IndexRows:
     vectors: Float32
     """``[n, dim]``."""
     texts: Sequence[str]
-    """What BM25 reads; longer ones are cut to 65,535 bytes."""
+    """The words that BM25 compares; longer ones are cut to 65,535 bytes."""
     columns: Mapping[str, Column]
     """Exactly the schema's fields."""
 
@@ -129,6 +130,8 @@ def _checked(column: Column, field: IndexField) -> Column:
         if moments.dtype.kind not in "iu":
             raise InvalidRequestError(field.name, f"is {moments.dtype}; seconds are int64")
         return moments.astype(np.int64)
+    if field.type is FieldType.TEXT:
+        return [cut(str(text)) for text in column]
     for row, value in enumerate(column):
         if field.type is FieldType.TERM:
             if value:
@@ -165,6 +168,7 @@ def item_rows(
     vectors: Float32,
     texts: Sequence[str],
     embedding_version: str,
+    asked: Mapping[str, Sequence[str]] | None = None,
 ) -> IndexRows:
     """Rows of content.
 
@@ -174,6 +178,9 @@ def item_rows(
         vectors: of the items, ``[n, dim]``.
         texts: that were embedded, one an item; BM25 reads them too.
         embedding_version: the vectors' space.
+        asked: by item id, earlier queries that led to it: BM25 reads them as part of its text, so
+            that it is found by the words people ask with (document expansion, Nogueira et al.
+            2019, by queries that were really asked).
     """
     paying: dict[str, list[str]] = {}
     for campaign in campaigns.select(["campaign_id", "item_ids"]).to_pylist():
@@ -190,7 +197,13 @@ def item_rows(
         "expires_at": unix_s(items["expires_at"], NEVER_UNIX_S),
         "sponsor": _term(items["sponsor"]),
         "campaign_ids": [paying.get(item_id, []) for item_id in ids],
+        "abstract": items["abstract"].to_pylist(),
         "embedding_version": [embedding_version] * len(ids),
         "content_hash": [content_hash(text) for text in texts],
     }
-    return IndexRows(ITEM_INDEX, ids, vectors, texts, columns)
+    queries = asked or {}
+    words = [
+        analysed(" ".join([text, *queries.get(item_id, ())]), language)
+        for item_id, text, language in zip(ids, texts, columns["language"], strict=True)
+    ]
+    return IndexRows(ITEM_INDEX, ids, vectors, words, columns)

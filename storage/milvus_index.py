@@ -40,6 +40,7 @@ from recmesh.storage.vector_index import (
     Float32,
     Hits,
     IndexQuery,
+    check_field,
     check_limit,
 )
 from recmesh.storage.vector_schema import (
@@ -242,6 +243,24 @@ class MilvusIndex:
             # Milvus compares bytes, as the order of code points does.
             last = max(row[ID] for row in page)
 
+    async def fetch(
+        self, collection: str, ids: Sequence[str], field: str, *, timeout_s: float
+    ) -> dict[str, Any]:
+        """See the port."""
+        async with self._on(collection, timeout_s) as known:
+            check_field(field, known.fields)
+            if not ids:
+                return {}
+            check_limit(len(ids))
+            rows = await self._client.query(
+                collection,
+                filter=any_id([_key(id_) for id_ in ids]),
+                output_fields=[ID, field],
+                consistency_level="Session",
+                timeout=timeout_s,
+            )
+        return {_id(row[ID]): _value(row[field]) for row in rows}
+
     async def search(
         self,
         collection: str,
@@ -333,6 +352,8 @@ def _milvus_type(field: IndexField) -> dict[str, Any]:
         return {"datatype": DataType.INT64}
     if field.type is FieldType.TERM:
         return {"datatype": DataType.VARCHAR, "max_length": MAX_TERM_BYTES}
+    if field.type is FieldType.TEXT:
+        return {"datatype": DataType.VARCHAR, "max_length": MAX_TEXT_BYTES}
     return {
         "datatype": DataType.ARRAY,
         "element_type": DataType.VARCHAR,
@@ -353,6 +374,16 @@ def _key(id_: str) -> str:
 def _id(key: str) -> str:
     """The id of a key."""
     return unquote(key) if "%" in key else key
+
+
+def _value(stored: Any) -> Any:
+    """A field's value: vectors as arrays, terms as a list."""
+    if isinstance(stored, str | int):
+        return stored
+    values = list(stored)
+    return (
+        np.array(values, np.float32) if isinstance(values[0] if values else "", float) else values
+    )
 
 
 def _entities(rows: IndexRows) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ runs on all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from recmesh.storage.errors import InvalidRequestError
 from recmesh.storage.index_filter import IndexFilter
 from recmesh.storage.index_rows import IndexRows, check_vectors, cut
-from recmesh.storage.vector_schema import IndexSchema
+from recmesh.storage.vector_schema import VECTOR, IndexSchema
 
 Float32 = npt.NDArray[np.float32]
 
@@ -35,6 +35,16 @@ def check_limit(limit: int) -> None:
         raise InvalidRequestError("limit", f"is {limit}; it lies in [1, {MAX_LIMIT}]")
 
 
+def check_field(field: str, fields: Container[str]) -> None:
+    """Refuses fields that a collection does not have.
+
+    Raises:
+        InvalidRequestError: names the field.
+    """
+    if field != VECTOR and field not in fields:
+        raise InvalidRequestError("field", f"the collection has no {field!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class IndexQuery:
     """What to look for: by meaning, by words, or by both."""
@@ -43,7 +53,8 @@ class IndexQuery:
     """``[n, dim]``, finite and not all zero; each is searched on its own, for users with
     several interests. None: no search by meaning."""
     text: str = ""
-    """Searched by BM25; cut to 65,535 bytes. Empty: no search by words."""
+    """Words to search by BM25, analysed as those of the rows; cut to 65,535 bytes. Empty: no
+    search by words."""
 
     def checked(self, dim: int) -> IndexQuery:
         """The query as a collection of ``dim`` dimensions can answer it.
@@ -126,6 +137,21 @@ class VectorIndex(Protocol):
 
     async def content_hashes(self, collection: str) -> dict[str, str]:
         """Every row's ``content_hash`` by its id: what need not be embedded again."""
+
+    async def fetch(
+        self, collection: str, ids: Sequence[str], field: str, *, timeout_s: float
+    ) -> dict[str, Any]:
+        """One field of the rows with these ids; unknown ids are left out.
+
+        Args:
+            collection: where to look.
+            ids: at most 16,384.
+            field: of the collection's schema, or ``vector`` (float32 ``[dim]``).
+            timeout_s: for the call.
+
+        Raises:
+            InvalidRequestError: there is no such field, or the ids are too many.
+        """
 
     async def search(
         self,

@@ -5,7 +5,8 @@ is written are derived from it; ``docs/vector-index.md`` shows it. Every collect
 
 - ``id``: the key; text of 1 to 256 bytes,
 - ``vector``: float32 ``[dim]``, finite and not all zero; compared by cosine,
-- ``text``: what BM25 reads, cut to 65,535 bytes,
+- ``text``: the words that BM25 compares, as :mod:`recmesh.storage.word_analysis` makes them, cut
+  to 65,535 bytes,
 - ``sparse``: made from ``text`` by Milvus itself.
 
 Nothing may be absent: an empty text, an empty list, and for times one of the two values of
@@ -36,6 +37,8 @@ class FieldType(StrEnum):
     """At most 1,024 of them, none of them empty; an empty list does not narrow."""
     UNIX_S = "unix_s"
     """Seconds since the Unix epoch, UTC, int64."""
+    TEXT = "text"
+    """A text to be shown, cut to 65,535 bytes. No filter may name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ ITEM_INDEX = IndexSchema(
         IndexField("expires_at", FieldType.UNIX_S, "Not shown from then on; 2⁶³ - 1: never."),
         SPONSOR,
         IndexField("campaign_ids", FieldType.TERMS, "Campaigns that pay for it; empty: none."),
+        IndexField("abstract", FieldType.TEXT, "What snippets are cut from.", filterable=False),
         *ORIGIN,
     ),
 )

@@ -7,10 +7,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from recmesh.models.model import Capability, Context, Description, Float32, Model, User
+from recmesh.models.model import (
+    EMPTY,
+    Capability,
+    Context,
+    Description,
+    Float32,
+    Model,
+    Retrieved,
+    User,
+)
 from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.models.nlp.item_vectors import ItemVectors
+from recmesh.models.nlp.query_log import earlier_queries
+from recmesh.models.nlp.spelling import Spelling
 from recmesh.models.nlp.truncation import space, truncated
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.errors import ArtifactError
@@ -19,7 +30,10 @@ QUERIES_KEPT = 4096
 
 
 class LanguageModel(Model):
-    """Scores items by what they say. Retrieval is the vector index' work."""
+    """Scores items by what they say, and retrieves those that earlier queries led to.
+
+    Retrieval by meaning is the vector index' work.
+    """
 
     def __init__(self, artifact: Artifact, encoder: Encoder | None = None) -> None:
         parameters = artifact.card.parameters
@@ -33,6 +47,8 @@ class LanguageModel(Model):
                     strict=True,
                 )
             )
+            self._log = earlier_queries(artifact)
+            self._spelling = Spelling(artifact.strings["words"], artifact.tensors["word_counts"])
             self._mean: Float32 = artifact.tensors["mean"]
             self._covariance: Float32 = artifact.tensors["covariance"]
             version = str(parameters["embedding_version"])
@@ -51,12 +67,14 @@ class LanguageModel(Model):
                 f"artifact nlp@{artifact.version} was made by encoder {version}, here is "
                 f"{here}; run: recmesh train nlp"
             )
+        self._item_ids = item_ids
         self._items = ItemVectors(item_ids, item_vectors, artifact.appended, version)
         self._query = lru_cache(maxsize=QUERIES_KEPT)(self._embed_query)
+        self._corrected = lru_cache(maxsize=QUERIES_KEPT)(self._spelling.corrected)
         self.description = Description(
             name=artifact.card.model,
             version=artifact.version,
-            capabilities=frozenset({Capability.SCORE, Capability.EMBED}),
+            capabilities=frozenset(Capability),
             owner=artifact.card.owner,
             embedding_dim=int(item_vectors.shape[1]),
             embedding_version=version,
@@ -70,6 +88,17 @@ class LanguageModel(Model):
         vector: Float32 = self._encode([query])[0]
         vector.setflags(write=False)  # shared by all callers
         return vector
+
+    def corrected(self, text: str) -> str:
+        """The text with the spelling of unknown words corrected."""
+        return self._corrected(text)
+
+    def retrieve(self, context: Context, limit: int) -> Retrieved:
+        """Items that the earlier queries nearest in meaning led to; none without a query."""
+        if not context.query:
+            return EMPTY
+        rows, scores = self._log.best(self._query(context.query), len(self._item_ids), limit)
+        return Retrieved([self._item_ids[row] for row in rows.tolist()], scores)
 
     def embed_texts(self, texts: Sequence[str]) -> Float32:
         """Unit vectors ``[len(texts), dim]``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import pyarrow as pa
@@ -19,20 +19,20 @@ Log = Iterable[tuple[str, Mapping[str, float]]]
 """Queries with the weights of the items they led to, by item id."""
 
 
-def word_texts(item_ids: Sequence[str], texts: Sequence[str], log: Log) -> list[str]:
-    """What is indexed for words: each text, followed by the queries that led to its item."""
-    asked: dict[str, list[str]] = {
-        item_id: [text] for item_id, text in zip(item_ids, texts, strict=True)
-    }
+def queries_by_item(log: Log) -> dict[str, list[str]]:
+    """By item id, the queries that led to it, in the log's order."""
+    asked: dict[str, list[str]] = {}
     for query, weights in log:
         for item_id in weights:
-            if item_id in asked:
-                asked[item_id].append(query)
-    return [" ".join(asked[item_id]) for item_id in item_ids]
+            asked.setdefault(item_id, []).append(query)
+    return asked
 
 
 def query_clicks(
-    dataset: Dataset, until: datetime | None = None, window_s: int = WINDOW_S
+    dataset: Dataset,
+    until: datetime | None = None,
+    window_s: int = WINDOW_S,
+    min_users: int = 1,
 ) -> dict[str, Counter[str]]:
     """Clicks by query and item.
 
@@ -43,6 +43,8 @@ def query_clicks(
         dataset: events and items; clicks on items it does not know are passed over.
         until: no event at or after this UTC moment is used.
         window_s: longest time between search and click.
+        min_users: queries that fewer users asked are passed over: what one person typed may say
+            who they, or their patients, are.
     """
     events = dataset.events
     kept = pc.or_(
@@ -57,6 +59,7 @@ def query_clicks(
     events = events.filter(kept)
     last: dict[str, tuple[str, int]] = {}
     clicks: dict[str, Counter[str]] = {}
+    asked_by: dict[str, set[str]] = {}
     for user_id, event_type, item_id, query, time_ms in zip(
         events["user_id"].to_pylist(),
         events["event_type"].to_pylist(),
@@ -67,8 +70,9 @@ def query_clicks(
     ):
         if event_type == "search":
             last[user_id] = (query.strip().casefold(), time_ms)
+            asked_by.setdefault(last[user_id][0], set()).add(user_id)
         elif user_id in last:
             asked, asked_ms = last[user_id]
             if time_ms - asked_ms <= window_s * 1000:
                 clicks.setdefault(asked, Counter())[item_id] += 1
-    return clicks
+    return {query: items for query, items in clicks.items() if len(asked_by[query]) >= min_users}

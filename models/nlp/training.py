@@ -1,4 +1,5 @@
-"""Makes the language model's artifact: vectors of all items and of all specialties."""
+"""Makes the language model's artifact: vectors of all items, specialties and earlier queries,
+and the words to correct a query's spelling by."""
 
 from __future__ import annotations
 
@@ -12,6 +13,9 @@ import pyarrow.compute as pc
 from recmesh.models.model import Float32, TrainedModel, TrainOptions, User
 from recmesh.models.nlp.doctor_embedding import WEIGHTS, DoctorEmbedding
 from recmesh.models.nlp.encoder import Encoder, resolved
+from recmesh.models.nlp.query_clicks import query_clicks
+from recmesh.models.nlp.query_log import MIN_USERS, kept, packed
+from recmesh.models.nlp.spelling import vocabulary
 from recmesh.models.nlp.truncation import dimensions, space, truncated
 from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.storage.artifacts import ModelCard
@@ -40,7 +44,7 @@ def distinct(column: pa.ChunkedArray) -> set[str]:
 
 
 def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
-    """Embeds every item and specialty, and tunes how fast reading history fades.
+    """Embeds items, specialties and earlier queries, and tunes how fast reading history fades.
 
     Parameters: ``encoder`` (a local Hugging Face folder), ``dim`` (its first dimensions only;
     0: all), ``cache`` (folder that keeps vectors of unchanged texts), ``half_life_days`` (skips
@@ -58,11 +62,15 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     specialties = sorted(
         distinct(dataset.items["specialties"]) | distinct(dataset.users["specialties"])
     )
-    vectors = encode_cached(encoder, [*item_texts(dataset), *specialties], cache, options.progress)
+    texts = item_texts(dataset)
+    clicks = kept(query_clicks(dataset, options.until, min_users=MIN_USERS))
+    vectors = encode_cached(encoder, [*texts, *specialties, *clicks], cache, options.progress)
     dim = dimensions(int(parameters.get("dim", 0)), vectors.shape[1])
-    vectors = truncated(vectors, dim)
-    item_vectors, specialty_vectors = vectors[: len(item_ids)], vectors[len(item_ids) :]
+    item_vectors, specialty_vectors, query_vectors = np.split(
+        truncated(vectors, dim), [len(texts), len(texts) + len(specialties)]
+    )
     mean, covariance = _moments(item_vectors)
+    words, word_counts = vocabulary([*texts, *specialties, *clicks])
 
     tuning = _tuning_set(dataset, options, item_ids)
     profile_events = float(parameters.get("profile_events", PROFILE_EVENTS))
@@ -100,7 +108,8 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
             "Reads the first 128 tokens of title and abstract. Knows no popularity. The packaged "
             "encoder is English and general, not medical. The half-life is chosen on each "
             f"tuning user's last event before trained_until (mean percentile "
-            f"{percentiles[half_life]:.3f} over {len(tuning)} users): no held-out metric."
+            f"{percentiles[half_life]:.3f} over {len(tuning)} users): no held-out metric. "
+            f"Remembers {len(clicks)} queries that at least {MIN_USERS} doctors asked."
         ),
     )
     return TrainedModel(
@@ -110,8 +119,15 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
             "specialty_vectors": specialty_vectors,
             "mean": mean,
             "covariance": covariance,
+            "word_counts": word_counts,
+            **packed(clicks, item_ids, query_vectors),
         },
-        strings={"item_ids": item_ids, "specialties": specialties},
+        strings={
+            "item_ids": item_ids,
+            "specialties": specialties,
+            "queries": list(clicks),
+            "words": words,
+        },
     )
 
 

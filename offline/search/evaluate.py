@@ -18,6 +18,7 @@ from recmesh.offline.search import systems
 from recmesh.offline.search.collection import SearchCollection
 from recmesh.offline.search.legs import Legs, Searcher
 from recmesh.offline.search.report import Comparison, SearchReport, System
+from recmesh.storage.errors import NotFoundError
 
 NDCG, RECALL = nDCG @ 10, R @ 100
 DEEPEST = 100
@@ -30,6 +31,10 @@ BASELINES: dict[str, Callable[[Legs], Float32]] = {
 }
 REFERENCE = "sum of z-scores"
 WITHOUT_LOG, WITH_LOG = "ours, no query log", "ours"
+SERVED = "a mesh"
+
+Ask = Callable[[str, int], Sequence[str]]
+"""Item ids that a running mesh gives for a query, best first, at most so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ def evaluate_search(
     *,
     seed: int = 0,
     bootstrap_samples: int = 1000,
+    served: Ask | None = None,
     progress: Progress = silent,
 ) -> SearchReport:
     """Judges search on the queries of ``split``.
@@ -90,6 +96,7 @@ def evaluate_search(
         cache: folder that keeps vectors of texts between runs.
         seed: of the bootstrap.
         bootstrap_samples: resamples of the queries.
+        served: a running mesh with these items in its catalog, judged beside the others.
         progress: told what goes on.
 
     Raises:
@@ -114,6 +121,15 @@ def evaluate_search(
             system_s = time.perf_counter() - begun
         took_s.append(legs_s + system_s)
         progress(position + 1, len(collection.queries), "queries searched")
+    if served is not None:
+        rows = {item_id: row for row, item_id in enumerate(collection.item_ids)}
+        rankings[SERVED] = []
+        for position, query in enumerate(collection.queries):
+            ids = served(query.text, DEEPEST)
+            rankings[SERVED].append([rows[item_id] for item_id in ids if item_id in rows])
+            progress(position + 1, len(collection.queries), "queries asked of the mesh")
+        if not any(rankings[SERVED]):
+            raise NotFoundError(f"the mesh has no item of {folder}; ingest and index it first")
     found = {name: figures(collection, ranking) for name, ranking in rankings.items()}
     resampled = UserBootstrap(len(collection.queries), bootstrap_samples, seed)
     reference = found[REFERENCE]
@@ -137,7 +153,7 @@ def evaluate_search(
                 resampled.difference(found[name].ndcg, reference.ndcg),
                 resampled.difference(found[name].recall, reference.recall),
             )
-            for name in (WITHOUT_LOG, WITH_LOG)
+            for name in (WITHOUT_LOG, WITH_LOG, SERVED)
             if name in found
         ],
         milliseconds_per_query=float(np.median(took_s) * 1000),

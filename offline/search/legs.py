@@ -13,11 +13,11 @@ import numpy as np
 import Stemmer
 
 from recmesh.models.model import Float32, Progress, silent
+from recmesh.models.nlp.earlier_queries import EarlierQueries
 from recmesh.models.nlp.encoder import Encoder
-from recmesh.models.nlp.query_clicks import word_texts
+from recmesh.models.nlp.query_clicks import queries_by_item
 from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.offline.search.collection import SearchCollection
-from recmesh.orchestrator.earlier_queries import EarlierQueries
 
 
 class Words:
@@ -80,8 +80,12 @@ class Searcher:
         self._texts = [query.text for query in collection.queries]
         self._words = Words(collection.texts)
         rows = {item_id: row for row, item_id in enumerate(collection.item_ids)}
+        asked = queries_by_item(collection.earlier)
         self._words_and_log = Words(
-            word_texts(collection.item_ids, collection.texts, collection.earlier)
+            [
+                " ".join([text, *asked.get(item_id, ())])
+                for item_id, text in zip(collection.item_ids, collection.texts, strict=True)
+            ]
         )
         self.earlier = EarlierQueries.of(
             vectors[n_items + n_queries :],

@@ -57,6 +57,7 @@ def rows_of(
         FieldType.TERM: [""] * len(ids),
         FieldType.TERMS: [[]] * len(ids),
         FieldType.UNIX_S: np.zeros(len(ids), np.int64),
+        FieldType.TEXT: [""] * len(ids),
     }
     filled = {field.name: columns.get(field.name, blank[field.type]) for field in schema.fields}
     return IndexRows(
@@ -77,6 +78,7 @@ ITEMS = rows_of(
     published_at=np.array([0, 100, 200, 300, 400]),
     expires_at=np.array([NEVER_UNIX_S, 1_000, 50, NEVER_UNIX_S, 400]),
     content_hash=[f"hash{n}" for n in range(len(TEXTS))],
+    abstract=[f'An "abstract" of {text}.\nSecond line.' for text in TEXTS],
 )
 
 
@@ -256,6 +258,30 @@ async def test_deleting_an_odd_id_deletes_nothing_else(changed: VectorIndex) -> 
     assert await changed.count(OWN) == len(ITEMS)
 
 
+async def test_fields_are_fetched_by_id(changed: VectorIndex) -> None:
+    ids = ["i3", "nobody", "i1"]
+    vectors_of = await changed.fetch(OWN, ids, "vector", timeout_s=5)
+    assert set(vectors_of) == {"i1", "i3"}
+    assert all(vector.dtype == np.float32 for vector in vectors_of.values())
+    np.testing.assert_allclose(vectors_of["i3"], vectors()[3], atol=1e-6)
+    topics = await changed.fetch(OWN, ids, "topics", timeout_s=5)
+    assert {id_: list(terms) for id_, terms in topics.items()} == {
+        "i1": ["skin", "rash"],
+        "i3": ["kidney"],
+    }
+    abstracts = await changed.fetch(OWN, ids, "abstract", timeout_s=5)
+    assert abstracts["i3"] == 'An "abstract" of kidney stones.\nSecond line.'
+    assert await changed.fetch(OWN, [], "abstract", timeout_s=5) == {}
+    assert (await changed.fetch(OWN, ["i2"], "published_at", timeout_s=5)) == {"i2": 200}
+
+
+async def test_a_field_that_is_not_there_is_refused(index: VectorIndex) -> None:
+    with pytest.raises(InvalidRequestError, match="sparse"):
+        await index.fetch(SHARED, ["i1"], "sparse", timeout_s=5)
+    with pytest.raises(InvalidRequestError, match="limit"):
+        await index.fetch(SHARED, ["i1"] * 16_385, "topics", timeout_s=5)
+
+
 async def test_content_hashes_of_all_rows(index: VectorIndex) -> None:
     assert await index.content_hashes(SHARED) == {f"i{n}": f"hash{n}" for n in range(len(TEXTS))}
 
@@ -281,6 +307,7 @@ async def test_every_kind_of_row_is_found_by_every_field(
         FieldType.TERM: ["", "x"],
         FieldType.TERMS: [[], ["x", "y"]],
         FieldType.UNIX_S: np.array([0, 7]),
+        FieldType.TEXT: ["", "x"],
     }
     columns = {field.name: values[field.type] for field in schema.fields}
     await empty.create(schema.name, schema, DIM)

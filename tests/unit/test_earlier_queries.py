@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recmesh.orchestrator.earlier_queries import NEIGHBOURS, SHARPNESS, EarlierQueries
+from recmesh.models.nlp.earlier_queries import NEIGHBOURS, SHARPNESS, EarlierQueries
 
 HEART, SKIN = np.eye(2, dtype=np.float32)
 

@@ -19,6 +19,7 @@ from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
+from recmesh.orchestrator.relevance_feedback import FeedbackSettings
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
 from recmesh.storage.errors import VersionError
 from recmesh.storage.exact_index import ExactIndex
@@ -111,7 +112,11 @@ class House:
         self.registry.switch("blue")
         models = ModelPanel({"nlp": self.nlp})
         await models.refresh()
-        snapshot = Snapshot.of(self.world, Policy.load(), self.registry.live())
+        policy = Policy.load()
+        # A second search's vector is made of the index's own: it has no encoder's length.
+        search = policy.surfaces["search"].model_copy(update={"feedback": FeedbackSettings(0)})
+        policy.surfaces["search"] = search
+        snapshot = Snapshot.of(self.world, policy, self.registry.live())
         mesh = Mesh(models, self.index, snapshot)
         return mesh, EmbeddingFollower(self.registry, mesh, self.warm_up)
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from recmesh.cli.main import app
 from recmesh.models.nlp.encoder import Encoder, find_weights
-from recmesh.models.nlp.query_clicks import query_clicks, word_texts
+from recmesh.models.nlp.query_clicks import queries_by_item, query_clicks
 from recmesh.offline.datasets.conversion import Conversion
 from recmesh.offline.datasets.judged_queries import JudgedQueries, Query
 from recmesh.offline.search.training_examples import Source, read_examples
@@ -189,7 +189,13 @@ def test_an_ingested_data_set_is_read_as_it_is_now(clicks: Path, tmp_path: Path)
 
 def test_items_are_found_by_the_queries_that_led_to_them(clicks: Path) -> None:
     log = query_clicks(Dataset.open(clicks)).items()
-    assert word_texts(["i1", "i3"], ["one", "three"], log) == ["one statins", "three"]
+    assert queries_by_item(log) == {"i1": ["statins"], "i2": ["statins"]}
+
+
+def test_what_one_doctor_alone_typed_is_passed_over(clicks: Path) -> None:
+    dataset = Dataset.open(clicks)
+    assert query_clicks(dataset, min_users=2) == query_clicks(dataset)
+    assert query_clicks(dataset, min_users=3) == {}
 
 
 def test_clicks_are_examples_by_their_count(clicks: Path) -> None:

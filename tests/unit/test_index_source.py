@@ -8,14 +8,14 @@ import pytest
 
 from recmesh.orchestrator.admission import Admitted, admit
 from recmesh.orchestrator.eligibility import filter_candidates
-from recmesh.orchestrator.index_source import from_index, index_filter
+from recmesh.orchestrator.index_source import from_interests, index_filter
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
+from recmesh.orchestrator.query_search import from_query
 from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
-from recmesh.storage.errors import UnavailableError
 from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.index_rows import item_rows
 from recmesh.storage.unix_time import NEVER_UNIX_S
@@ -86,13 +86,21 @@ def published_after(days: int) -> recommendation_pb2.Filter:
     return made
 
 
+def published_before(days: int) -> recommendation_pb2.Filter:
+    made = recommendation_pb2.Filter()
+    made.published_before.seconds = NOW_UNIX_S - days * DAY_S
+    return made
+
+
 FILTERS = [
     recommendation_pb2.Filter(),
     recommendation_pb2.Filter(content_types=["guideline", "video"]),
     recommendation_pb2.Filter(specialties=["cardiology"]),
     recommendation_pb2.Filter(languages=["en", 'e"n']),
     recommendation_pb2.Filter(content_types=["a\nb"]),
+    recommendation_pb2.Filter(topics=["t1", "t2"]),
     published_after(9),
+    published_before(9),
 ]
 
 
@@ -114,7 +122,7 @@ async def test_the_index_drops_no_item_that_eligibility_keeps(
 
 async def test_what_is_expired_or_licensed_elsewhere_is_not_searched(mesh: Mesh) -> None:
     admitted = admit(mesh, request(), math.inf)
-    rows, _ = await from_index(mesh, admitted)
+    rows = (await from_query(mesh, admitted)).rows
     assert not {"i5", "i6"} & {admitted.catalog.item_ids[row] for row in rows}
 
 
@@ -127,35 +135,15 @@ async def test_a_narrow_filter_still_fills_the_page(mesh: Mesh) -> None:
     assert all(int(slot.item_id[1:]) % 2 == 0 for slot in page.recommendations)
 
 
-async def test_words_and_meaning_are_fused(mesh: Mesh, nlp: Embedder) -> None:
-    nlp.vectors = [item_vectors(40)[21].tolist()]
-    admitted = admit(mesh, request(), math.inf)
-    rows, scores = await from_index(mesh, admitted)
-    assert {admitted.catalog.item_ids[row] for row in rows[:2]} == {"i17", "i21"}
-    assert scores[0] == 1.0
-    assert (np.diff(scores) < 0).all()
-
-
 async def test_several_interests_are_all_served(mesh: Mesh, nlp: Embedder) -> None:
     nlp.vectors = item_vectors(40)[[30, 31]].tolist()
     admitted = admit(mesh, request(surface="feed", query=""), math.inf)
-    rows, _ = await from_index(mesh, admitted)
+    rows = (await from_interests(mesh, admitted)).rows
     assert {admitted.catalog.item_ids[row] for row in rows[:2]} == {"i30", "i31"}
 
 
 def status(admitted: Admitted) -> common_pb2.SourceStatus:
     return admitted.calls.statuses["vector-index"]
-
-
-async def test_without_its_encoder_a_query_is_searched_by_words_and_said(
-    mesh: Mesh, nlp: Embedder
-) -> None:
-    nlp.failure = UnavailableError("down")
-    admitted = admit(mesh, request(), math.inf)
-    rows, _ = await from_index(mesh, admitted)
-    assert admitted.catalog.item_ids[rows[0]] == "i17"
-    assert status(admitted).state == common_pb2.SOURCE_STATE_UNAVAILABLE
-    assert status(admitted).detail == "no vector to search with"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +159,7 @@ async def test_vectors_of_another_space_are_not_searched_with(
 ) -> None:
     mesh.models.clients["nlp"] = embedder
     admitted = admit(mesh, request(surface="feed", query=""), math.inf)
-    rows, _ = await from_index(mesh, admitted)
+    rows = (await from_interests(mesh, admitted)).rows
     assert len(rows) == 0
     assert status(admitted).state == common_pb2.SOURCE_STATE_ERROR
     assert status(admitted).detail == detail
@@ -209,6 +197,7 @@ def test_rows_of_items_carry_every_field() -> None:
         "expires_at": NEVER_UNIX_S,
         "sponsor": "acme",
         "campaign_ids": ["c1", "c2"],
+        "abstract": "",
         "embedding_version": "space",
         "content_hash": "982d9e3eb996f559e633f4d194def376",
     }

@@ -61,6 +61,9 @@ class Embedder(FunctionModel):
         return model_pb2.EmbedResponse(values=values, dim=DIM, embedding_version=space)
 
 
+ASKED = {"i1": ["what the doctors ask"]}
+
+
 class House:
     """Everything the indexer works with; :meth:`indexer` starts it anew."""
 
@@ -92,6 +95,7 @@ class House:
                 self.folder / "appended",
                 RECORD.version,
             ),
+            ASKED,
             self.folder / "appended",
         )
 

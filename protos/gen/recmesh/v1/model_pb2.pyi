@@ -385,6 +385,7 @@ class EmbedRequest(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     NOW_UNIX_S_FIELD_NUMBER: _builtins.int
     EMBEDDING_VERSION_FIELD_NUMBER: _builtins.int
+    CORRECT_SPELLING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the recommendation request this serves, for logs and traces."""
     now_unix_s: _builtins.int
@@ -395,6 +396,10 @@ class EmbedRequest(_message.Message):
     """The embedding space the vectors must live in. A model that cannot fails with
     FAILED_PRECONDITION, and another replica may be asked: it never answers in
     another space. Empty: the model's own.
+    """
+    correct_spelling: _builtins.bool
+    """Correct words of the texts that the model does not know and that resemble
+    one it knows. For queries; a model that cannot ignores it.
     """
     @_builtins.property
     def texts(self) -> Global___TextBatch:
@@ -412,10 +417,11 @@ class EmbedRequest(_message.Message):
         user: _common_pb2.UserFeatures | None = ...,
         now_unix_s: _builtins.int = ...,
         embedding_version: _builtins.str = ...,
+        correct_spelling: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "texts", b"texts", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_version", b"embedding_version", "input", b"input", "now_unix_s", b"now_unix_s", "request_id", b"request_id", "texts", b"texts", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correct_spelling", b"correct_spelling", "embedding_version", b"embedding_version", "input", b"input", "now_unix_s", b"now_unix_s", "request_id", b"request_id", "texts", b"texts", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "user"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -433,6 +439,7 @@ class EmbedResponse(_message.Message):
     DIM_FIELD_NUMBER: _builtins.int
     EMBEDDING_VERSION_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    READ_AS_FIELD_NUMBER: _builtins.int
     dim: _builtins.int
     """Length of each vector."""
     embedding_version: _builtins.str
@@ -447,6 +454,12 @@ class EmbedResponse(_message.Message):
         increasing; their vectors are zero.
         """
 
+    @_builtins.property
+    def read_as(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts as they were read, when spelling was to be corrected. Empty: as
+        they were given.
+        """
+
     def __init__(
         self,
         *,
@@ -454,10 +467,11 @@ class EmbedResponse(_message.Message):
         dim: _builtins.int = ...,
         embedding_version: _builtins.str = ...,
         missing: _abc.Iterable[_builtins.int] | None = ...,
+        read_as: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "embedding_version", b"embedding_version", "missing", b"missing", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "embedding_version", b"embedding_version", "missing", b"missing", "read_as", b"read_as", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

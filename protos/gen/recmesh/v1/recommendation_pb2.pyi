@@ -22,6 +22,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _FacetField:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FacetFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FacetField.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FACET_FIELD_UNSPECIFIED: _FacetField.ValueType  # 0
+    """Never sent."""
+    FACET_FIELD_CONTENT_TYPE: _FacetField.ValueType  # 1
+    """Filter.content_types."""
+    FACET_FIELD_SPECIALTY: _FacetField.ValueType  # 2
+    """Filter.specialties."""
+    FACET_FIELD_TOPIC: _FacetField.ValueType  # 3
+    """Filter.topics."""
+    FACET_FIELD_LANGUAGE: _FacetField.ValueType  # 4
+    """Filter.languages."""
+    FACET_FIELD_YEAR: _FacetField.ValueType  # 5
+    """Calendar year of publication in UTC, for example "2026"."""
+
+class FacetField(_FacetField, metaclass=_FacetFieldEnumTypeWrapper):
+    """A property whose values can be counted over what a search found."""
+
+FACET_FIELD_UNSPECIFIED: FacetField.ValueType  # 0
+"""Never sent."""
+FACET_FIELD_CONTENT_TYPE: FacetField.ValueType  # 1
+"""Filter.content_types."""
+FACET_FIELD_SPECIALTY: FacetField.ValueType  # 2
+"""Filter.specialties."""
+FACET_FIELD_TOPIC: FacetField.ValueType  # 3
+"""Filter.topics."""
+FACET_FIELD_LANGUAGE: FacetField.ValueType  # 4
+"""Filter.languages."""
+FACET_FIELD_YEAR: FacetField.ValueType  # 5
+"""Calendar year of publication in UTC, for example "2026"."""
+Global___FacetField: _TypeAlias = FacetField  # noqa: Y015
+
 class _ItemOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -102,6 +138,8 @@ class Filter(_message.Message):
     SPECIALTIES_FIELD_NUMBER: _builtins.int
     LANGUAGES_FIELD_NUMBER: _builtins.int
     PUBLISHED_AFTER_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BEFORE_FIELD_NUMBER: _builtins.int
+    TOPICS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def content_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Content types, for example "guideline"."""
@@ -118,6 +156,16 @@ class Filter(_message.Message):
     def published_after(self) -> _timestamp_pb2.Timestamp:
         """Only items published at or after this moment. Empty: no bound."""
 
+    @_builtins.property
+    def published_before(self) -> _timestamp_pb2.Timestamp:
+        """Only items published before this moment; those of unknown age are left out.
+        Empty: no bound.
+        """
+
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Topics: the item has at least one of them."""
+
     def __init__(
         self,
         *,
@@ -125,10 +173,12 @@ class Filter(_message.Message):
         specialties: _abc.Iterable[_builtins.str] | None = ...,
         languages: _abc.Iterable[_builtins.str] | None = ...,
         published_after: _timestamp_pb2.Timestamp | None = ...,
+        published_before: _timestamp_pb2.Timestamp | None = ...,
+        topics: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["published_after", b"published_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published_after", b"published_after", "published_before", b"published_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_types", b"content_types", "languages", b"languages", "published_after", b"published_after", "specialties", b"specialties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_types", b"content_types", "languages", b"languages", "published_after", b"published_after", "published_before", b"published_before", "specialties", b"specialties", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +244,9 @@ class RecommendRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    SNIPPETS_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    AS_TYPED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's id of this request; seeds all randomness, so the same id on the
     same snapshot gives the same slate. Empty: the service makes one.
@@ -214,6 +267,12 @@ class RecommendRequest(_message.Message):
     """Fill objective_scores, sources and reason of every recommendation."""
     validate_only: _builtins.bool
     """Check the request and answer with an empty page."""
+    snippets: _builtins.bool
+    """Fill title and snippet of every recommendation, what matches the query
+    marked. Only where there is a query.
+    """
+    as_typed: _builtins.bool
+    """Search for the query as typed: no spelling is corrected."""
     @_builtins.property
     def context(self) -> Global___RequestContext:
         """What the caller knows about the moment. Empty: nothing."""
@@ -244,6 +303,12 @@ class RecommendRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The caller's own tags, copied to the decision record."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedScalarFieldContainer[Global___FacetField.ValueType]:
+        """Count the values of these properties over everything that was found. Empty:
+        count nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -261,10 +326,13 @@ class RecommendRequest(_message.Message):
         explain: _builtins.bool = ...,
         validate_only: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        snippets: _builtins.bool = ...,
+        facets: _abc.Iterable[Global___FacetField.ValueType] | None = ...,
+        as_typed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_item_ids", b"candidate_item_ids", "context", b"context", "exclude_item_ids", b"exclude_item_ids", "explain", b"explain", "filter", b"filter", "labels", b"labels", "objective_preferences", b"objective_preferences", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "request_id", b"request_id", "surface", b"surface", "user_id", b"user_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_typed", b"as_typed", "candidate_item_ids", b"candidate_item_ids", "context", b"context", "exclude_item_ids", b"exclude_item_ids", "explain", b"explain", "facets", b"facets", "filter", b"filter", "labels", b"labels", "objective_preferences", b"objective_preferences", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "request_id", b"request_id", "snippets", b"snippets", "surface", b"surface", "user_id", b"user_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,6 +367,118 @@ class Sponsorship(_message.Message):
 Global___Sponsorship: _TypeAlias = Sponsorship  # noqa: Y015
 
 @_typing.final
+class Highlight(_message.Message):
+    """A part of a text: code points start to end - 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First code point, from 0."""
+    end: _builtins.int
+    """The one after the last."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Highlight: _TypeAlias = Highlight  # noqa: Y015
+
+@_typing.final
+class HighlightedText(_message.Message):
+    """A text with what matches the query marked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    HIGHLIGHTS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Plain text, not markup: callers escape it for where they show it."""
+    @_builtins.property
+    def highlights(self) -> _containers.RepeatedCompositeFieldContainer[Global___Highlight]:
+        """Parts that match, in order, not touching each other. Empty: it matches in
+        meaning alone.
+        """
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        highlights: _abc.Iterable[Global___Highlight] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["highlights", b"highlights", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HighlightedText: _TypeAlias = HighlightedText  # noqa: Y015
+
+@_typing.final
+class FacetValue(_message.Message):
+    """How many items have one value of a property."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The value, as a filter takes it."""
+    count: _builtins.int
+    """Items that have it."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetValue: _TypeAlias = FacetValue  # noqa: Y015
+
+@_typing.final
+class Facet(_message.Message):
+    """The values of one property over everything that was found: the eligible
+    candidates, not the page. An item with several values counts for each.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    field: Global___FacetField.ValueType
+    """The property."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetValue]:
+        """At most 50 values, most frequent first."""
+
+    def __init__(
+        self,
+        *,
+        field: Global___FacetField.ValueType = ...,
+        values: _abc.Iterable[Global___FacetValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
 class Recommendation(_message.Message):
     """One slot of the page."""
 
@@ -331,6 +511,8 @@ class Recommendation(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SPONSORSHIP_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    SNIPPET_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item: content, or on the network surface a doctor."""
     rank: _builtins.int
@@ -353,6 +535,16 @@ class Recommendation(_message.Message):
     def sponsorship(self) -> Global___Sponsorship:
         """Set exactly when the slot is sponsored."""
 
+    @_builtins.property
+    def title(self) -> Global___HighlightedText:
+        """The item's title. Only with snippets."""
+
+    @_builtins.property
+    def snippet(self) -> Global___HighlightedText:
+        """The part of the item's abstract that answers the query best, about 240
+        characters. Only with snippets; empty when the item has no abstract.
+        """
+
     def __init__(
         self,
         *,
@@ -363,10 +555,12 @@ class Recommendation(_message.Message):
         sources: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
         sponsorship: Global___Sponsorship | None = ...,
+        title: Global___HighlightedText | None = ...,
+        snippet: Global___HighlightedText | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sponsorship", b"sponsorship"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snippet", b"snippet", "sponsorship", b"sponsorship", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "objective_scores", b"objective_scores", "rank", b"rank", "reason", b"reason", "score", b"score", "sources", b"sources", "sponsorship", b"sponsorship"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "objective_scores", b"objective_scores", "rank", b"rank", "reason", b"reason", "score", b"score", "snippet", b"snippet", "sources", b"sources", "sponsorship", b"sponsorship", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -500,6 +694,8 @@ class RecommendResponse(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     RELAXED_RULES_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
+    CORRECTED_QUERY_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request's id, or the one made for it."""
     attribution_token: _builtins.str
@@ -508,6 +704,10 @@ class RecommendResponse(_message.Message):
     """Asks for the next page. Empty: there is none."""
     degraded: _builtins.bool
     """True when any part was missing; degradations and sources say which."""
+    corrected_query: _builtins.str
+    """What was searched for, when the query's spelling was corrected. Empty: the
+    query as typed.
+    """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
         """The slots, best first. Fewer than page_size when nothing more is eligible."""
@@ -532,6 +732,10 @@ class RecommendResponse(_message.Message):
     def latency(self) -> _duration_pb2.Duration:
         """Wall time from admission to answer inside the orchestrator."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """The counts that were asked for, in the order asked."""
+
     def __init__(
         self,
         *,
@@ -545,10 +749,12 @@ class RecommendResponse(_message.Message):
         versions: Global___Versions | None = ...,
         relaxed_rules: _abc.Iterable[_builtins.str] | None = ...,
         latency: _duration_pb2.Duration | None = ...,
+        corrected_query: _builtins.str = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "degradations", b"degradations", "degraded", b"degraded", "latency", b"latency", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "relaxed_rules", b"relaxed_rules", "request_id", b"request_id", "sources", b"sources", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "corrected_query", b"corrected_query", "degradations", b"degradations", "degraded", b"degraded", "facets", b"facets", "latency", b"latency", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "relaxed_rules", b"relaxed_rules", "request_id", b"request_id", "sources", b"sources", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

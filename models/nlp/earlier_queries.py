@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
+from recmesh.models.model import Float32, Int64
 
 NEIGHBOURS = 100
 SHARPNESS = 8.0
@@ -79,3 +77,10 @@ class EarlierQueries:
             total[self.items[links]] += cosines[row] ** sharpness * self.weights[links]
         # The root keeps an item that many queries share from dwarfing the other legs.
         return np.where(total > 0.0, np.sqrt(total), np.nan).astype(np.float32)
+
+    def best(self, query: Float32, n_items: int, limit: int) -> tuple[Int64, Float32]:
+        """Positions and :meth:`scores` of the best items, at most ``limit``, best first."""
+        scores = self.scores(query, n_items)
+        found = np.flatnonzero(~np.isnan(scores))
+        order = found[np.argsort(-scores[found], kind="stable")[:limit]]
+        return order, scores[order]
