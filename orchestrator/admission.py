@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from recmesh.orchestrator.catalog import Catalog
 from recmesh.orchestrator.deadline import Deadline
 from recmesh.orchestrator.mesh import Mesh, Snapshot
-from recmesh.orchestrator.objectives import OBJECTIVES
+from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
 from recmesh.orchestrator.policy import SurfacePolicy
 from recmesh.orchestrator.source_call import SourceCalls

@@ -30,6 +30,7 @@ REASONS = {
     "network": "Engaged with in your professional network",
     "fresh": "Newly published",
     "popular": "Widely read at the moment",
+    "pinned": "Chosen by the editors",
 }
 """One sentence for people, by source; the first source that proposed the item speaks."""
 FOUND = "Matches what you searched for"

@@ -7,6 +7,7 @@ surface the items are doctors, in a catalog of their own.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,6 +78,24 @@ class TermSets:
         return np.asarray(~self.bits[rows].any(axis=1), np.bool_)
 
 
+def name_codes(names: pa.ChunkedArray) -> Int64:
+    """A code for the first name of every row's list ``[n_rows]``; 0: there is none.
+
+    Codes are hashes (BLAKE2b), so that equal names have equal codes in all catalogs.
+    """
+    lists = names.combine_chunks()
+    first = pc.list_flatten(pc.list_slice(lists, 0, 1)).dictionary_encode()
+    digests = [
+        hashlib.blake2b(name.encode(), digest_size=8).digest() if name else bytes(8)
+        for name in first.dictionary.to_pylist()
+    ]
+    codes = np.zeros(len(lists), np.int64)
+    has_one = pc.list_value_length(lists).to_numpy(zero_copy_only=False) > 0
+    numbers = np.frombuffer(b"".join(digests), np.int64)
+    codes[has_one] = numbers[first.indices.to_numpy(zero_copy_only=False)]
+    return codes
+
+
 @dataclass(frozen=True)
 class Catalog:
     """All items of one universe. Arrays are aligned and have one entry a row."""
@@ -89,6 +108,8 @@ class Catalog:
     specialties: TermSets
     countries: TermSets
     languages: TermSets
+    lead_author: Int64
+    """Code of the first author's name; 0: nobody is named."""
     published_unix_s: Int64
     """0: unknown."""
     expires_unix_s: Int64
@@ -181,6 +202,7 @@ def content_catalog(version: str, items: pa.Table, popularity: Float32) -> Catal
         specialties=TermSets.of(items["specialties"]),
         countries=TermSets.of(items["countries"]),
         languages=TermSets.of(items["language"]),
+        lead_author=name_codes(items["authors"]),
         published_unix_s=unix_s(items["published_at"], UNKNOWN_UNIX_S),
         expires_unix_s=unix_s(items["expires_at"], NEVER_UNIX_S),
         popularity=popularity,
@@ -209,6 +231,7 @@ def doctor_catalog(version: str, users: pa.Table, popularity: Float32) -> Catalo
         specialties=TermSets.of(users["specialties"]),
         countries=TermSets.of(nothing),
         languages=TermSets.of(users["language"]),
+        lead_author=np.zeros(len(ids), np.int64),
         published_unix_s=np.zeros(len(ids), np.int64),
         expires_unix_s=np.full(len(ids), NEVER_UNIX_S, np.int64),
         popularity=popularity,

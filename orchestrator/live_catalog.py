@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recmesh.orchestrator.catalog import Catalog, Int64, TermSets
 
 _TERM_SETS = ("content_types", "topics", "specialties", "countries", "languages")
-_ARRAYS = ("published_unix_s", "expires_unix_s", "popularity")
+_ARRAYS = ("lead_author", "published_unix_s", "expires_unix_s", "popularity")
 
 
 @dataclass(frozen=True)

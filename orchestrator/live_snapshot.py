@@ -33,6 +33,7 @@ FOLLOWED: dict[str, tuple[str, ...]] = {
         "specialties",
         "language",
         "countries",
+        "authors",
         "published_at",
         "expires_at",
     ),

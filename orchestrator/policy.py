@@ -9,17 +9,31 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recmesh.orchestrator.catalog import DEFAULT_POPULARITY_HALF_LIFE_DAYS
-from recmesh.orchestrator.objectives import OBJECTIVES
+from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
+from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.relevance_feedback import FeedbackSettings
 from recmesh.orchestrator.search_fusion import FusionSettings
+from recmesh.orchestrator.slate.rules import SlateRules
 from recmesh.storage.errors import ConfigurationError
 
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.toml"
+
+
+TABLES_OF_DEFAULTS = ("slate", "half_life_days")
+"""A surface that has one of these gives only what differs from the defaults' table."""
+
+
+def _over(defaults: dict[str, Any], surface: dict[str, Any]) -> dict[str, Any]:
+    merged = {**defaults, **surface}
+    for name in TABLES_OF_DEFAULTS:
+        if isinstance(defaults.get(name), dict) and isinstance(surface.get(name), dict):
+            merged[name] = {**defaults[name], **surface[name]}
+    return merged
 
 
 class SurfacePolicy(BaseModel):
@@ -36,12 +50,14 @@ class SurfacePolicy(BaseModel):
     page_size: int = Field(ge=1, le=100)
     source_timeout_s: float = Field(gt=0, le=10)
     deadline_s: float = Field(gt=0, le=10)
-    mmr_lambda: float = Field(ge=0, le=1)
-    max_per_topic: int = Field(ge=1)
-    freshness_half_life_days: float = Field(gt=0)
     hide_seen: bool
     fusion: FusionSettings = FusionSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    slate: SlateRules
+    pins: dict[str, Annotated[int, Field(ge=1)]] = {}
+    boosts: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
+    blocks: tuple[str, ...] = ()
+    half_life_days: dict[str, Annotated[float, Field(gt=0)]]
 
     @field_validator("model_weights", "objective_weights")
     @classmethod
@@ -52,6 +68,22 @@ class SurfacePolicy(BaseModel):
         if weights and sum(weights.values()) <= 0:
             raise ValueError("all weights are 0; at least one must be above 0")
         return weights
+
+    @field_validator("half_life_days")
+    @classmethod
+    def _has_default(cls, days: dict[str, float]) -> dict[str, float]:
+        if EVERY_OTHER_TYPE not in days:
+            raise ValueError(f"{EVERY_OTHER_TYPE} is missing, for types that are not named")
+        return days
+
+    @field_validator("pins")
+    @classmethod
+    def _one_each(cls, pins: dict[str, int]) -> dict[str, int]:
+        for slot in pins.values():
+            same = [item_id for item_id, other in pins.items() if other == slot]
+            if len(same) > 1:
+                raise ValueError(f"slot {slot} is given to {' and '.join(same)}")
+        return pins
 
     @field_validator("objective_weights")
     @classmethod
@@ -85,7 +117,7 @@ class Policy(BaseModel):
             parsed: dict[str, Any] = tomllib.loads(raw.decode())
             defaults = parsed.get("defaults", {})
             surfaces = {
-                name: {**defaults, **surface} for name, surface in parsed["surfaces"].items()
+                name: _over(defaults, surface) for name, surface in parsed["surfaces"].items()
             }
             digest = hashlib.sha256(raw).hexdigest()[:12]
             del parsed["surfaces"]

@@ -7,10 +7,12 @@ from recmesh.orchestrator.answer import answer, empty_page
 from recmesh.orchestrator.blend import mixed_weights, relevance, utility
 from recmesh.orchestrator.eligibility import filter_candidates
 from recmesh.orchestrator.mesh import Mesh
-from recmesh.orchestrator.objectives import OBJECTIVES, ObjectiveInput
+from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
+from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
-from recmesh.orchestrator.slate import SlateRules, select
+from recmesh.orchestrator.slate.request_columns import slate_candidates
+from recmesh.orchestrator.slate.select import select
 from recmesh.orchestrator.snippets import snippets
 from recmesh.v1 import recommendation_pb2
 
@@ -59,21 +61,13 @@ async def recommend(
         rows=rows,
         relevance=relevance(matrix, surface.model_weights),
         now_unix_s=request.now_unix_s,
-        freshness_half_life_days=surface.freshness_half_life_days,
+        half_life_days=surface.half_life_days,
     )
     objectives = {name: OBJECTIVES[name](seen_by_objectives) for name in weights}
     blended = utility(list(objectives.values()), list(weights.values()))
 
     # Select.
-    slate = select(
-        blended,
-        catalog.topics.bits[rows],
-        SlateRules(
-            slots=request.slots,
-            mmr_lambda=surface.mmr_lambda,
-            max_per_topic=surface.max_per_topic,
-        ),
-    )
+    slate = select(slate_candidates(request, rows, blended), surface.slate, request.slots)
 
     # Answer.
     page = slate.chosen[request.offset :]

@@ -26,6 +26,8 @@ Float32 = npt.NDArray[np.float32]
 
 POPULAR = "popular"
 FRESH = "fresh"
+PINNED = "pinned"
+"""Not a source that a policy names: items that it pins are candidates in any case."""
 ENOUGH_CANDIDATES = 100
 """The longest page; a constant, so that all pages of a request are cuts of one slate."""
 
@@ -142,6 +144,12 @@ async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
     )
     found = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))
     answers = dict(zip(sources, found, strict=True))
+    if request.surface.pins:
+        answers[PINNED] = (
+            request.catalog.rows(list(request.surface.pins)),
+            np.empty(0, np.float32),
+        )
+        request.calls.record(PINNED, common_pb2.SOURCE_STATE_OK, 0.0)
     joined = _joined(request, answers)
     if POPULAR not in sources and len(joined.rows) < ENOUGH_CANDIDATES:
         answers[POPULAR] = await _from(mesh, request, POPULAR, wanted)

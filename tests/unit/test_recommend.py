@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
+from recmesh.orchestrator.slate.rules import SlateRules
 from recmesh.storage.errors import DeadlineError, InvalidRequestError, UnavailableError
 from recmesh.v1 import common_pb2, model_pb2, recommendation_pb2
 from tests.small_world import NOW_UNIX_S, FunctionModel, dataset
@@ -175,3 +177,27 @@ async def test_an_unknown_surface_is_refused_with_the_known_ones(mesh: Mesh) -> 
 async def test_a_deadline_that_leaves_no_time_is_said_at_once(mesh: Mesh) -> None:
     with pytest.raises(DeadlineError):
         await recommend(mesh, feed(), 0.001)
+
+
+def with_feed(mesh: Mesh, **changes: object) -> Mesh:
+    policy = mesh.snapshot.policy
+    feed = policy.surfaces["feed"].model_copy(update=changes)
+    changed = policy.model_copy(update={"surfaces": {**policy.surfaces, "feed": feed}})
+    return replace(mesh, snapshot=replace(mesh.snapshot, policy=changed))
+
+
+async def test_the_policy_pins_boosts_and_blocks(mesh: Mesh) -> None:
+    first = ids(await recommend(mesh, feed(), math.inf))[0]
+    edited = with_feed(mesh, pins={"i38": 2, "i6": 1}, boosts={"i20": 1.0}, blocks=(first,))
+    response = await recommend(edited, feed(page_size=20, explain=True), math.inf)
+    shown = ids(response)
+    assert shown[:2] == ["i20", "i38"], "i6 has expired, so its pin falls"
+    assert first not in shown
+    assert "pinned" in response.recommendations[1].sources
+
+
+async def test_pages_follow_the_users_interests(mesh: Mesh) -> None:
+    # The reader has read i0 and i1, of topics t0 and t1.
+    slate = SlateRules(calibration_weight=10.0)
+    shown = ids(await recommend(with_feed(mesh, slate=slate), feed(), math.inf))
+    assert {number(item) % 4 for item in shown} == {0, 1}

@@ -1,0 +1,82 @@
+"""Which slots may be sponsored: a largest share and a smallest distance. Never relaxed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recmesh.orchestrator.slate.candidates import Bool, SlateCandidates
+from recmesh.orchestrator.slate.caps import CodeCap
+from recmesh.orchestrator.slate.rules import SlateRules
+
+
+class SponsoredSlots:
+    """Where sponsored candidates stand, and who may have the next slot.
+
+    The share holds for the first ``m`` slots, whatever ``m`` is: a user who stops early, or a
+    page that ends early, has not seen more.
+    """
+
+    def __init__(self, candidates: SlateCandidates, rules: SlateRules, horizon: int) -> None:
+        """``horizon`` is the last slot that will ever be asked for."""
+        n = len(candidates)
+        sponsored = candidates.sponsored
+        self.sponsored: Bool = np.zeros(n, bool) if sponsored is None else sponsored
+        """``[n]``"""
+        self._any = bool(self.sponsored.any())
+        self._spacing = rules.sponsored_spacing
+        # A share such as 0.3 of 10 slots is 3 in spite of rounding.
+        self._quota = np.floor(rules.sponsored_share * np.arange(1, horizon + 1) + 1e-9)
+        self._stands = np.zeros(horizon, bool)
+        self._caps: list[CodeCap] = []
+        if candidates.sponsor is not None:
+            codes = np.where(self.sponsored, candidates.sponsor, 0)
+            if rules.max_per_sponsor is not None:
+                self._caps.append(CodeCap(codes, rules.max_per_sponsor, None))
+            if rules.max_per_sponsor_recently is not None:
+                self._caps.append(
+                    CodeCap(codes, rules.max_per_sponsor_recently, candidates.sponsor_shown)
+                )
+
+    def _has_room(self, slot: int) -> bool:
+        near = self._stands[max(0, slot - 1 - self._spacing) : slot + self._spacing]
+        if near.any():
+            return False
+        left = self._quota - np.cumsum(self._stands)
+        return bool(left[slot - 1 :].min() >= 1)
+
+    def kept_out(self, slot: int) -> Bool | None:
+        """Who may not have this slot ``[n]``; None: everybody may."""
+        if not self._any:
+            return None
+        if not self._has_room(slot):
+            return self.sponsored
+        if not self._caps:
+            return None
+        return np.asarray(np.logical_or.reduce([cap.over for cap in self._caps]), np.bool_)
+
+    def may_have(self, i: int, slot: int) -> bool:
+        """Whether candidate ``i`` may have this slot."""
+        kept_out = self.kept_out(slot)
+        return kept_out is None or not kept_out[i]
+
+    def take(self, i: int, slot: int) -> None:
+        """Candidate ``i`` has the slot."""
+        if self.sponsored[i]:
+            self._stands[slot - 1] = True
+            for cap in self._caps:
+                cap.take(i)
+
+    def move(self, i: int, slot: int, to: int) -> bool:
+        """Gives ``i`` an earlier slot than it had, if it may have that."""
+        if self.sponsored[i]:
+            self._stands[slot - 1] = False
+            if not self._has_room(to):
+                return False
+            self._stands[to - 1] = True
+        return True
+
+    def most(self, slots: int) -> int:
+        """No more of the first ``slots`` can be sponsored."""
+        if not slots:
+            return 0
+        return int(min(self._quota[slots - 1], -(-slots // (self._spacing + 1))))
