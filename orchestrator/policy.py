@@ -11,7 +11,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from recmesh.orchestrator.catalog import DEFAULT_POPULARITY_HALF_LIFE_DAYS
 from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
@@ -45,12 +52,13 @@ class SurfacePolicy(BaseModel):
     query: Literal["required", "none"] = "none"
     sources: tuple[str, ...] = Field(min_length=1)
     model_weights: dict[str, float]
+    affinity_weights: dict[str, float] = {}
     objective_weights: dict[str, float]
     source_limit: int = Field(ge=1, le=5000)
     page_size: int = Field(ge=1, le=100)
     source_timeout_s: float = Field(gt=0, le=10)
     deadline_s: float = Field(gt=0, le=10)
-    hide_seen: bool
+    hide_seen: bool = True
     fusion: FusionSettings = FusionSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     slate: SlateRules
@@ -59,7 +67,7 @@ class SurfacePolicy(BaseModel):
     blocks: tuple[str, ...] = ()
     half_life_days: dict[str, Annotated[float, Field(gt=0)]]
 
-    @field_validator("model_weights", "objective_weights")
+    @field_validator("model_weights", "affinity_weights", "objective_weights")
     @classmethod
     def _non_negative(cls, weights: dict[str, float]) -> dict[str, float]:
         for name, weight in weights.items():
@@ -92,6 +100,17 @@ class SurfacePolicy(BaseModel):
         if unknown:
             raise ValueError(f"unknown objective {unknown[0]}; known: {', '.join(OBJECTIVES)}")
         return weights
+
+    @model_validator(mode="after")
+    def _affinity_has_models(self) -> SurfacePolicy:
+        if self.objective_weights.get("affinity", 0.0) > 0 and not self.affinity_weights:
+            raise ValueError("objective affinity is weighed, but affinity_weights names no model")
+        if self.affinity_weights and self.query == "none":
+            raise ValueError(
+                "affinity_weights are for surfaces with a query: without one, model_weights "
+                "are the models' opinion of the user already"
+            )
+        return self
 
 
 class Policy(BaseModel):

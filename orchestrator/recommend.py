@@ -52,14 +52,15 @@ async def recommend(
     rows = candidates.rows[filtered.kept]
 
     # Score.
-    matrix = await score(mesh, request, candidates, filtered.kept)
+    scores = await score(mesh, request, candidates, filtered.kept)
 
     # Blend.
     weights = mixed_weights(surface.objective_weights, dict(message.objective_preferences))
     seen_by_objectives = ObjectiveInput(
         catalog=catalog,
         rows=rows,
-        relevance=relevance(matrix, surface.model_weights),
+        relevance=relevance(scores.of_request, surface.model_weights),
+        affinity=relevance(scores.of_user, surface.affinity_weights),
         now_unix_s=request.now_unix_s,
         half_life_days=surface.half_life_days,
     )

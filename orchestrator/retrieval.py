@@ -145,10 +145,8 @@ async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
     found = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))
     answers = dict(zip(sources, found, strict=True))
     if request.surface.pins:
-        answers[PINNED] = (
-            request.catalog.rows(list(request.surface.pins)),
-            np.empty(0, np.float32),
-        )
+        pinned = request.catalog.rows(list(request.surface.pins))
+        answers[PINNED] = Found(pinned, np.empty(0, np.float32))
         request.calls.record(PINNED, common_pb2.SOURCE_STATE_OK, 0.0)
     joined = _joined(request, answers)
     if POPULAR not in sources and len(joined.rows) < ENOUGH_CANDIDATES:

@@ -1,11 +1,15 @@
 """Stage 4: every available model's opinion of every candidate.
 
-A model is asked only for what it has not scored already while retrieving.
+A model is asked only for what it has not scored already while retrieving. Where there is a
+query, models may be asked twice: what answers the query, and what suits the user whatever they
+asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +30,24 @@ def _version(request: Admitted, name: str) -> str:
     return request.embedding_version if name == EMBEDDER else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the models think of the candidates."""
+
+    of_request: ScoreMatrix
+    """By the surface's ``model_weights``: what is wanted here and now."""
+    of_user: ScoreMatrix
+    """By its ``affinity_weights``: what suits the user, without regard to the query."""
+
+
 async def _ask(
-    mesh: Mesh, request: Admitted, name: str, rows: Int32, at: npt.NDArray[np.intp], raw: Float32
+    mesh: Mesh,
+    request: Admitted,
+    name: str,
+    query: str,
+    rows: Int32,
+    at: npt.NDArray[np.intp],
+    raw: Float32,
 ) -> None:
     """Asks one model for what it has not scored, ``rows[at]``, and writes it to ``raw[at]``."""
     ids = request.catalog.item_ids
@@ -39,7 +59,7 @@ async def _ask(
                 request_id=request.request_id,
                 surface=request.message.surface,
                 user=request.features,
-                query=request.message.query,
+                query=query,
                 item_ids=[ids[row] for row in rows[at].tolist()],
                 now_unix_s=request.now_unix_s,
                 embedding_version=_version(request, name),
@@ -64,19 +84,22 @@ async def _ask(
     request.calls.statuses[name].version = answer.version
 
 
-async def score(
-    mesh: Mesh, request: Admitted, candidates: Candidates, kept: npt.NDArray[np.intp]
+async def _matrix(
+    mesh: Mesh,
+    request: Admitted,
+    weights: Mapping[str, float],
+    query: str,
+    rows: Int32,
+    scored: Mapping[str, Float32],
 ) -> ScoreMatrix:
-    """All scorers of the surface, the candidates at ``kept``."""
-    rows = candidates.rows[kept]
+    """The opinions of the scorers in ``weights``; of ``scored`` only the missing are asked."""
     columns: dict[str, Float32] = {}
     asked = []
-    for name in request.surface.model_weights:
+    for name in weights:
         if name == POPULAR:
             columns[name] = request.catalog.popular_scores[rows]
             continue
-        column = candidates.raw_scores.get(name)
-        raw = np.full(len(rows), np.nan, np.float32) if column is None else column[kept]
+        raw = scored.get(name, np.full(len(rows), np.nan, np.float32))
         if name == VECTOR_INDEX:
             columns[name] = raw
         elif name not in mesh.models.clients:
@@ -89,9 +112,23 @@ async def score(
             status = request.calls.statuses.get(name)
             failed_before = status is not None and status.state != common_pb2.SOURCE_STATE_OK
             if len(at) and not failed_before:
-                asked.append(_ask(mesh, request, name, rows, at, raw))
+                asked.append(_ask(mesh, request, name, query, rows, at, raw))
     await asyncio.gather(*asked)
     for name, raw in columns.items():
         if name in mesh.models.clients:
             columns[name] = mesh.models.calibration(name, _version(request, name))(raw)
     return score_matrix(columns, len(rows))
+
+
+async def score(
+    mesh: Mesh, request: Admitted, candidates: Candidates, kept: npt.NDArray[np.intp]
+) -> Scores:
+    """All scorers of the surface, the candidates at ``kept``."""
+    rows = candidates.rows[kept]
+    scored = {name: column[kept] for name, column in candidates.raw_scores.items()}
+    surface, query = request.surface, request.message.query
+    of_request, of_user = await asyncio.gather(
+        _matrix(mesh, request, surface.model_weights, query, rows, scored),
+        _matrix(mesh, request, surface.affinity_weights, "", rows, {}),
+    )
+    return Scores(of_request, of_user)

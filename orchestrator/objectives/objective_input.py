@@ -24,7 +24,9 @@ class ObjectiveInput:
     rows: npt.NDArray[np.int32]
     """Catalog rows ``[n]``."""
     relevance: Float32
-    """Blended model opinion ``[n]``, in [0, 1]."""
+    """Blended model opinion of what was asked ``[n]``, in [0, 1]."""
+    affinity: Float32
+    """Blended model opinion of what suits the user ``[n]``, in [0, 1]."""
     now_unix_s: int
     half_life_days: Mapping[str, float]
     """Of freshness, by content type; ``default`` is every other type's."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from recmesh.orchestrator.objectives.affinity import affinity
 from recmesh.orchestrator.objectives.freshness import freshness
 from recmesh.orchestrator.objectives.novelty import novelty
 from recmesh.orchestrator.objectives.objective_input import Float32, ObjectiveInput
@@ -15,6 +16,7 @@ from recmesh.orchestrator.objectives.relevance import relevance
 
 OBJECTIVES: dict[str, Callable[[ObjectiveInput], Float32]] = {
     "relevance": relevance,
+    "affinity": affinity,
     "freshness": freshness,
     "novelty": novelty,
 }

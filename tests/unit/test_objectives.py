@@ -21,6 +21,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> ObjectiveInput:
         catalog=catalog,
         rows=rows,
         relevance=np.linspace(0, 1, len(rows), dtype=np.float32),
+        affinity=np.linspace(0, 1, len(rows), dtype=np.float32),
         now_unix_s=NOW_UNIX_S,
         half_life_days={"default": 10.0, "guideline": 20.0, "podcast": 1.0},
     )
@@ -34,7 +35,12 @@ def test_values_are_within_0_and_1_and_of_the_candidate_alone(
     assert values.dtype == np.float32
     assert ((values >= 0) & (values <= 1)).all()
     some = np.array([30, 2, 7])
-    fewer = replace(candidates, rows=candidates.rows[some], relevance=candidates.relevance[some])
+    fewer = replace(
+        candidates,
+        rows=candidates.rows[some],
+        relevance=candidates.relevance[some],
+        affinity=candidates.affinity[some],
+    )
     np.testing.assert_array_equal(OBJECTIVES[name](fewer), values[some])
 
 

@@ -51,6 +51,11 @@ def test_a_surface_says_what_differs_from_the_defaults_tables(tmp_path: Path) ->
         ("slate.exploration_slots = [0]", "slot 0; slots are counted from 1"),
         ("half_life_days.case = 0.0", "half_life_days.case"),
         ("mmr_lambda = 0.9", "mmr_lambda"),
+        ("objective_weights = { affinity = 0.1 }", "affinity_weights names no model"),
+        ("affinity_weights = { nlp = 1.0 }", "are for surfaces with a query"),
+        ("fusion = { words_weight = 1.5 }", "words_weight is 1.5"),
+        ("fusion = { words_wait = 0.5 }", "words_wait"),
+        ("feedback = { items = -1 }", "no negative setting"),
     ],
 )
 def test_a_policy_that_cannot_work_names_the_place(tmp_path: Path, feed: str, said: str) -> None:

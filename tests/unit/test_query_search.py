@@ -207,6 +207,22 @@ async def test_stop_words_alone_are_searched_by_meaning(mesh: Mesh, nlp: Languag
     assert (await found(mesh, "the of"))[0] == []
 
 
+async def test_what_suits_the_doctor_rises_whatever_they_asked(
+    mesh: Mesh, nlp: LanguageModel
+) -> None:
+    def page_with(affinity: float) -> recommendation_pb2.RecommendRequest:
+        return request("heart", objective_preferences={"affinity": affinity}, explain=True)
+
+    nlp.opinion = lambda item_id: 3.0 if item_id == "rash" else None
+    before = await recommend(mesh, page_with(0.0), math.inf)
+    after = await recommend(mesh, page_with(1.0), math.inf)
+    assert before.recommendations[0].item_id != "rash"
+    assert after.recommendations[0].item_id == "rash"
+    affinity = {s.item_id: s.objective_scores["affinity"] for s in after.recommendations}
+    assert affinity["rash"] > 0.9
+    assert affinity["stone"] == 0.0
+
+
 def spans(text: recommendation_pb2.HighlightedText) -> list[str]:
     return [text.text[mark.start : mark.end] for mark in text.highlights]
 
