@@ -11,6 +11,7 @@ from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, Use
 from recmesh.models.nlp import load, train
 from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
 from recmesh.models.nlp.encoder import PACKAGED, Encoder
+from recmesh.models.nlp.query_log import asked
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import ArtifactError, ConfigurationError
@@ -31,6 +32,24 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("dataset")
     items = [{"item_id": i, "content_type": "article", "title": t} for i, t in TITLES.items()]
     users = [{"user_id": "u", "specialties": ["Cardiology"]}]
+    searches = [
+        {
+            "event_id": f"{user}-{step}",
+            "user_id": user,
+            "event_type": "click" if item else "search",
+            "item_id": item,
+            "query": "" if item else query,
+            "time": datetime.fromtimestamp(NOW - 9_000 + 100 * n + step, UTC),
+        }
+        for n, (user, query, opened) in enumerate(
+            [
+                ("v", "itchy plaques", "skin"),
+                ("w", "Itchy plaques ", "skin"),
+                ("w", "plaques of John Doe", "skin"),
+            ]
+        )
+        for step, item in enumerate(["", opened], start=10 * n)
+    ]
     events = [
         {
             "event_id": str(n),
@@ -41,7 +60,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         }
         for n, item in enumerate(["heart", "heart2"])
     ]
-    rows = {"items": items, "users": users, "events": events}
+    rows = {"items": items, "users": users, "events": searches + events}
     return Dataset("v", {name: write_table(folder, name, r) for name, r in rows.items()})
 
 
@@ -101,6 +120,29 @@ def test_score_does_not_depend_on_candidates(model: Model, query: str) -> None:
 def test_query_finds_its_item(model: Model) -> None:
     scores = model.score(Context(User("x"), "search", NOW, "skin disease"), list(TITLES))
     assert list(TITLES)[int(scores.argmax())] == "skin"
+
+
+def searched(query: str) -> Context:
+    return Context(User("x"), "search", NOW, query)
+
+
+def test_a_query_retrieves_what_an_earlier_one_led_to(model: Model) -> None:
+    found = model.retrieve(searched("itching plaques"), 10)
+    assert found.item_ids == ["skin"]
+    assert found.scores[0] > 0
+    assert model.retrieve(searched("itching plaques"), 10).item_ids == ["skin"]
+    assert model.retrieve(searched(""), 10).item_ids == []
+
+
+def test_what_one_doctor_alone_asked_is_not_kept(trained: TrainedModel) -> None:
+    assert trained.strings["queries"] == ["itchy plaques"]
+    artifact = Artifact("1", trained.card, trained.tensors, trained.strings)
+    assert asked(artifact) == {"skin": ["itchy plaques"]}
+    assert "john" not in trained.strings["words"]
+
+
+def test_spelling_is_corrected_by_the_words_of_items_and_queries(model: Model) -> None:
+    assert model.corrected("psoriassis and plagues") == "psoriasis and plaques"
 
 
 def test_profile_serves_newcomers(model: Model) -> None:
