@@ -15,9 +15,11 @@ from recmesh.cli.embed import embed_app
 from recmesh.cli.evaluate import evaluate_app
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
+from recmesh.cli.policy import policy_app
 from recmesh.cli.serve import serve_command
 from recmesh.cli.status import status_command
 from recmesh.cli.train import train_command
+from recmesh.cli.tune import tune_command
 from recmesh.cli.up import up_command
 from recmesh.cli.users import app as users_app
 from recmesh.cli.world import app as world_app
@@ -54,6 +56,8 @@ app.command("train")(train_command)
 app.add_typer(users_app, name="users")
 app.add_typer(embed_app, name="embed")
 app.add_typer(evaluate_app, name="evaluate")
+app.command("tune")(tune_command)
+app.add_typer(policy_app, name="policy")
 app.add_typer(world_app, name="world")
 
 if __name__ == "__main__":

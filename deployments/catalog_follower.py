@@ -81,8 +81,10 @@ class CatalogFollower:
 
     def _show(self) -> None:
         # Which embedding version is searched is not the catalog's to say.
-        embedding = self._mesh.snapshot.embedding
-        self._mesh.snapshot = replace(self._live.current, embedding=embedding)
+        now = self._mesh.snapshot
+        self._mesh.snapshot = replace(
+            self._live.current, embedding=now.embedding, policy=now.policy
+        )
 
     async def _follow(self, live: LiveSnapshot, seq: int) -> int:
         while True:
@@ -103,7 +105,7 @@ class CatalogFollower:
         They are hidden already; this takes them out of memory.
         """
         dataset = Dataset.open(self._dataset)
-        snapshot = self._live.current
+        snapshot = self._mesh.snapshot
         live = await asyncio.to_thread(LiveSnapshot, dataset, snapshot.policy, snapshot.embedding)
         seq = await self._follow(live, 0)
         ids = await asyncio.to_thread(self._erased.among, live.ingested_user_ids)

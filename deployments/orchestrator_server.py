@@ -18,13 +18,15 @@ from recmesh.deployments.embedding_follower import EmbeddingFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
+from recmesh.deployments.policy_follower import PolicyFollower
 from recmesh.models.registry import loader
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.model_panel import ModelPanel
-from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
+from recmesh.orchestrator.policy import DEFAULT_POLICY
+from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
@@ -88,7 +90,7 @@ class OrchestratorServer:
         Args:
             home: folder of data and of the registry of embedding versions.
             clients: models known from the start.
-            policy: file.
+            policy: file; serves until a version of the home folder's policies is promoted.
             index_uri: Milvus; empty: no vector search.
             catalog: whom to ask what callers wrote; None: only what was ingested is served.
             catalog_methods: of ``CatalogService``, where they run in this process.
@@ -111,7 +113,8 @@ class OrchestratorServer:
             NotFoundError: nothing was ingested.
             ConfigurationError: the policy cannot work, or the address is taken.
         """
-        policy = Policy.load(self._policy)
+        policies = PolicyStore(self._home.policies)
+        policy = policies.resolve("", self._policy)
         dataset = Dataset.open(self._home.dataset)
         self.embedding = live_embedding(self._home) if self._index_uri else None
         index = None
@@ -136,6 +139,8 @@ class OrchestratorServer:
             registry = EmbeddingRegistry(self._home.vectors)
             switching = EmbeddingFollower(registry, mesh, partial(self._warm_up, index)).run()
             self._closing.callback(asyncio.create_task(switching, name="follow-embedding").cancel)
+        promoting = PolicyFollower(policies, mesh, self._policy).run()
+        self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
         self.server = edge_server(mesh, self._catalog_methods)
         self.policy_version = policy.version
         return await self.server.start(address)

@@ -10,6 +10,7 @@ from recmesh.orchestrator.catalog import Catalog
 from recmesh.orchestrator.deadline import Deadline
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.objectives.registry import OBJECTIVES
+from recmesh.orchestrator.operating_point import objectives_of
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
 from recmesh.orchestrator.policy import SurfacePolicy
 from recmesh.orchestrator.source_call import SourceCalls
@@ -97,8 +98,9 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
     snapshot = mesh.snapshot
     surface = snapshot.policy.surfaces.get(message.surface)
     if surface is None:
-        known = ", ".join(snapshot.policy.surfaces)
-        raise InvalidRequestError("surface", f"unknown; this policy has {known}")
+        raise InvalidRequestError(
+            "surface", f"unknown; this policy has {', '.join(snapshot.policy.surfaces)}"
+        )
     if surface.query == "required" and not message.query.strip():
         raise InvalidRequestError("query", f"required on surface {message.surface}")
     if surface.query == "none" and message.query:
@@ -107,11 +109,14 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
         for field, given in (("snippets", message.snippets), ("as_typed", message.as_typed)):
             if given:
                 raise InvalidRequestError(field, "only where there is a query")
+    known = objectives_of(surface.front) or set(OBJECTIVES)
     for objective in message.objective_preferences:
-        if objective not in OBJECTIVES:
+        if objective not in known:
             raise InvalidRequestError(
-                "objective_preferences", f"unknown objective; known are {', '.join(OBJECTIVES)}"
+                "objective_preferences",
+                f"unknown objective; known here are {', '.join(sorted(known))}",
             )
+    surface = surface.at(dict(message.objective_preferences))
     token = PageToken.decode(message.page_token) if message.page_token else None
     deadline = Deadline.after(min(budget_s, surface.deadline_s))
     user = snapshot.user_store.get(message.user_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import (
 from recmesh.orchestrator.catalog import DEFAULT_POPULARITY_HALF_LIFE_DAYS
 from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
 from recmesh.orchestrator.objectives.registry import OBJECTIVES
+from recmesh.orchestrator.operating_point import OperatingPoint, preferred_point
 from recmesh.orchestrator.relevance_feedback import FeedbackSettings
 from recmesh.orchestrator.search_fusion import FusionSettings
 from recmesh.orchestrator.slate.rules import SlateRules
@@ -61,6 +63,7 @@ class SurfacePolicy(BaseModel):
     hide_seen: bool = True
     fusion: FusionSettings = FusionSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    front: tuple[OperatingPoint, ...] = ()
     slate: SlateRules
     pins: dict[str, Annotated[int, Field(ge=1)]] = {}
     boosts: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
@@ -112,6 +115,34 @@ class SurfacePolicy(BaseModel):
             )
         return self
 
+    def at(self, preferences: Mapping[str, float]) -> SurfacePolicy:
+        """The surface as the preferences for objectives ask for: a point of its front.
+
+        Itself when it has no front, or nothing is preferred.
+        """
+        if not self.front or not any(preferences.values()):
+            return self
+        point = preferred_point(self.front, preferences)
+        slate = self.slate.model_copy(update={"diversity_strength": point.diversity_strength})
+        half_life_days = {**self.half_life_days, EVERY_OTHER_TYPE: point.half_life_days}
+        return self.model_copy(
+            update={
+                "model_weights": point.model_weights,
+                "objective_weights": point.objective_weights,
+                "half_life_days": half_life_days,
+                "slate": slate,
+            }
+        )
+
+    @field_validator("front")
+    @classmethod
+    def _measured_alike(cls, front: tuple[OperatingPoint, ...]) -> tuple[OperatingPoint, ...]:
+        for point in front:
+            if set(point.metrics) != set(front[0].metrics):
+                raise ValueError("all points have the same metrics")
+            cls._known(point.objective_weights)
+        return front
+
 
 class Policy(BaseModel):
     """One version of the policy of every surface."""
@@ -132,7 +163,14 @@ class Policy(BaseModel):
                 the file, the place and the value.
         """
         try:
-            raw = path.read_bytes()
+            return cls.read(path.read_bytes(), str(path))
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"policy file {path} does not exist") from error
+
+    @classmethod
+    def read(cls, raw: bytes, path: str) -> Policy:
+        """Checks a policy's TOML; ``path`` names it in errors. Raises as :meth:`load` does."""
+        try:
             parsed: dict[str, Any] = tomllib.loads(raw.decode())
             defaults = parsed.get("defaults", {})
             surfaces = {
@@ -144,8 +182,6 @@ class Policy(BaseModel):
             return cls.model_validate(
                 {**parsed, "version": f"{parsed['name']}-{digest}", "surfaces": surfaces}
             )
-        except FileNotFoundError as error:
-            raise ConfigurationError(f"policy file {path} does not exist") from error
         except KeyError as error:
             raise ConfigurationError(f"policy {path}: section {error} is missing") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:

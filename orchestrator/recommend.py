@@ -55,7 +55,9 @@ async def recommend(
     scores = await score(mesh, request, candidates, filtered.kept)
 
     # Blend.
-    weights = mixed_weights(surface.objective_weights, dict(message.objective_preferences))
+    # A surface with a front is at the preferred point already: a mix could be dominated.
+    preferences = {} if surface.front else dict(message.objective_preferences)
+    weights = mixed_weights(surface.objective_weights, preferences)
     seen_by_objectives = ObjectiveInput(
         catalog=catalog,
         rows=rows,

@@ -49,6 +49,16 @@ class Home:
         return self.root / "encoders"
 
     @property
+    def tuning(self) -> Path:
+        """Studies of `recmesh tune`, with the scores that their trials rank."""
+        return self.root / "tuning"
+
+    @property
+    def policies(self) -> Path:
+        """Versions of the policy, and which is live."""
+        return self.root / "policies"
+
+    @property
     def run(self) -> Path:
         """What runs now: process ids, ports, logs."""
         return self.root / "run"

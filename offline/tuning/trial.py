@@ -1,0 +1,82 @@
+"""One trial: parameters in, the metrics of every user's page out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from recmesh.offline.tuning.batch_slate import fill
+from recmesh.offline.tuning.candidates import Bool, Candidates, Float64
+from recmesh.offline.tuning.metrics import METRICS, Pages
+from recmesh.offline.tuning.parameters import Parameters
+from recmesh.orchestrator.blend import Float32, relevance, utility
+from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
+from recmesh.orchestrator.objectives.registry import OBJECTIVES
+from recmesh.orchestrator.policy import SurfacePolicy
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """Fills pages for a surface: everything that no trial changes is worked out once."""
+
+    candidates: Candidates
+    surface: SurfacePolicy
+    metrics: tuple[str, ...]
+    slots: int = 10
+
+    @cached_property
+    def _fresh(self) -> Float32:
+        own = Parameters.of(self.surface, self.candidates.scorers)
+        return self._objective("freshness", own)
+
+    @cached_property
+    def _novel(self) -> Float32:
+        return self._objective("novelty", Parameters.of(self.surface, self.candidates.scorers))
+
+    def _objective(self, name: str, parameters: Parameters) -> Float32:
+        nothing = np.zeros(self.candidates.rows.size, np.float32)
+        return OBJECTIVES[name](
+            ObjectiveInput(
+                catalog=self.candidates.catalog,
+                rows=self.candidates.flat_rows,
+                relevance=nothing,
+                affinity=nothing,
+                now_unix_s=self.candidates.now_unix_s,
+                half_life_days=parameters.half_lives_days,
+            )
+        )
+
+    @cached_property
+    def paid(self) -> Bool:
+        """Whether a slot for the candidate is sponsored ``[users, width]``."""
+        return np.asarray(self.candidates.paid > 0, np.bool_)
+
+    def utilities(self, parameters: Parameters) -> Float64:
+        """Blended as the orchestrator does ``[users, width]``."""
+        columns = {
+            "relevance": relevance(self.candidates.matrix, parameters.model_weights),
+            "freshness": self._objective("freshness", parameters),
+            "novelty": self._novel,
+        }
+        weights = {"relevance": 1.0, **parameters.objective_weights}
+        total = sum(weights.values())
+        blended = utility(
+            [columns[name] for name in weights], [w / total for w in weights.values()]
+        ).reshape(self.candidates.rows.shape)
+        return blended.astype(np.float64) + parameters.campaign_weight * self.candidates.paid
+
+    def pages(self, parameters: Parameters) -> Pages:
+        """The pages that these parameters fill."""
+        rules = self.surface.slate.model_copy(
+            update={"diversity_strength": parameters.diversity_strength}
+        )
+        chosen = fill(self.candidates, self.utilities(parameters), self.paid, rules, self.slots)
+        fresh = self._fresh.reshape(self.candidates.rows.shape).astype(np.float64)
+        return Pages(self.candidates, chosen, fresh, self.paid)
+
+    def __call__(self, parameters: Parameters) -> Float64:
+        """The metrics of every user's page ``[users, metrics]``."""
+        pages = self.pages(parameters)
+        return np.stack([METRICS[name](pages) for name in self.metrics], axis=1)
