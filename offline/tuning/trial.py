@@ -50,8 +50,12 @@ class TrialRun:
 
     @cached_property
     def paid(self) -> Bool:
-        """Whether a slot for the candidate is sponsored ``[users, width]``."""
-        return np.asarray(self.candidates.paid > 0, np.bool_)
+        """Whether a slot for the candidate is sponsored ``[users, width]``.
+
+        None is where delivery is not asked for: campaigns then do not take part.
+        """
+        takes_part = "delivery" in self.metrics
+        return np.asarray((self.candidates.paid > 0) & takes_part, np.bool_)
 
     def utilities(self, parameters: Parameters) -> Float64:
         """Blended as the orchestrator does ``[users, width]``."""
