@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench bench-index clean
+.PHONY: help run test gates bench bench-index bench-slate clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -46,6 +46,9 @@ bench: $(INSTALLED) ## CPU per request, requests/s and latency of four arrangeme
 
 bench-index: $(INSTALLED) ## Vector indexes side by side: build, recall, latency, CPU, memory
 	$(BIN)/python -m benchmarks.vector_index $(BENCH)
+
+bench-slate: $(INSTALLED) ## What blend and slate cost, and how far slates are from the best
+	$(BIN)/python -m benchmarks.slate_and_blend $(BENCH)
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh

@@ -91,8 +91,8 @@ class _Sorted:
             groups.label[rest.pinned], minlength=groups.label.max(initial=0) + 1
         )
 
-    def added(self, worth: Float64) -> float:
-        """The most that the remaining slots can add."""
+    def added(self, worth: Float64) -> tuple[float, Int32]:
+        """The most that the remaining slots can add, and by whom."""
         rest, groups = self._rest, self._groups
         order = np.lexsort((-worth[self._who], self._label))
         who, label = self._who[order], self._label[order]
@@ -109,7 +109,8 @@ class _Sorted:
             paid = np.flatnonzero(sponsored)
             worst = np.argsort(-values[paid], kind="stable")[max(rest.most_sponsored, 0) :]
             values[paid[worst]] = -np.inf
-        return float(-np.sort(-values)[: rest.slots].sum())
+        best = np.argsort(-values, kind="stable")[: rest.slots]
+        return float(values[best].sum()), who[best].astype(np.int32)
 
 
 class UpperBound:
@@ -138,8 +139,14 @@ class UpperBound:
             partitions.append(_by_topic(topics, chosen, rest.topic_room))
         self._sorted = [_Sorted(groups, rest, least_cost) for groups in partitions]
 
-    def added(self, worth: Float64) -> float:
-        """The most that can be added when every candidate adds at most ``worth`` ``[n]``."""
+    def added(self, worth: Float64) -> tuple[float, Int32]:
+        """The most that can be added when candidates add at most ``worth`` ``[n]``, and by whom.
+
+        The partition that bounds better at the first call is kept for others.
+        """
         if not self._slots:
-            return 0.0
-        return min(partition.added(worth) for partition in self._sorted)
+            return 0.0, np.empty(0, np.int32)
+        found = [partition.added(worth) for partition in self._sorted]
+        best = min(range(len(found)), key=lambda i: found[i][0])
+        self._sorted = [self._sorted[best]]
+        return found[best]

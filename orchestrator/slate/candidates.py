@@ -75,6 +75,8 @@ class TopicSets:
         """0 or 1 ``[n, n_topics]``."""
         self.size: Float32 = self.has.sum(axis=1)
         """Topics of every candidate ``[n]``."""
+        self._columns = np.nonzero(self.has)[1]
+        self._ends = np.cumsum(self.size).astype(np.intp)
         self._by_topic = np.ascontiguousarray(self.has.T, bool)
 
     @property
@@ -89,7 +91,8 @@ class TopicSets:
 
     def of(self, i: int) -> Int64:
         """Columns of candidate ``i``'s topics."""
-        return np.flatnonzero(self.has[i])
+        end = self._ends[i]
+        return self._columns[end - int(self.size[i]) : end]
 
     def with_any(self, columns: Int64) -> Bool:
         """Who has one of these topics ``[n]``."""

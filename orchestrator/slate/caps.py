@@ -28,13 +28,15 @@ class TopicCap:
         self.over: Bool = topics.with_any(np.flatnonzero(self.room <= 0))
         """Whom it keeps out ``[n]``; nobody comes in again."""
 
-    def take(self, i: int) -> None:
-        """Candidate ``i`` is selected."""
+    def take(self, i: int) -> bool:
+        """Candidate ``i`` is selected; returns whether that keeps others out."""
         own = self._topics.of(i)
-        self.room[own] -= 1
-        spent = own[self.room[own] == 0]
-        if len(spent):
-            self.over |= self._topics.with_any(spent)
+        room = self.room[own] - 1
+        self.room[own] = room
+        if 0 not in room.tolist():
+            return False
+        self.over |= self._topics.with_any(own[room == 0])
+        return True
 
 
 class CodeCap:
@@ -49,14 +51,17 @@ class CodeCap:
         self.over: Bool = (self._room <= 0) & (codes != 0)
         """Whom it keeps out ``[n]``; nobody comes in again."""
 
-    def take(self, i: int) -> None:
-        """Candidate ``i`` is selected."""
+    def take(self, i: int) -> bool:
+        """Candidate ``i`` is selected; returns whether that keeps others out."""
         code = self._codes[i]
-        if code:
-            same = self._codes == code
-            self._room -= same
-            if self._room[i] <= 0:
-                self.over |= same
+        if not code:
+            return False
+        same = self._codes == code
+        self._room -= same
+        if self._room[i] != 0:
+            return False
+        self.over |= same
+        return True
 
 
 class SoftCaps:
@@ -95,6 +100,6 @@ class SoftCaps:
 
     def take(self, i: int) -> None:
         """Candidate ``i`` is selected."""
-        for _, cap in self._caps:
-            cap.take(i)
-        self._update()
+        fuller = [cap.take(i) for _, cap in self._caps]
+        if any(fuller):
+            self._update()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from recmesh.orchestrator.slate.candidates import Float32, Float64, TopicSets
+from recmesh.orchestrator.slate.candidates import Float32, Float64, Int32, TopicSets
 
 SMOOTHING = 0.01
 """Share of the interests mixed into the page's distribution, so that divergence is finite."""
 
-TANGENTS = (0.0, 0.25)
-"""Where bounds touch, see :meth:`InterestMatch.least_cost`. At a page that lacks a topic the
-tangent is steep and its bound bad; a little towards the interests it is good."""
+NEARNESS = 0.6
+"""Where a bound's first tangent touches, from the page's distribution (0) to the interests (1).
+At a page that lacks a topic, tangents are steep and bounds bad."""
 
 
 class InterestMatch:
@@ -28,6 +28,9 @@ class InterestMatch:
         self._interest = wanted[columns] / max(float(wanted.sum()), np.finfo(float).tiny)
         self._entropy = float(self._interest @ np.log(self._interest))
         self._share = topics.has[:, columns] / np.maximum(topics.size, 1)[:, None].astype(float)
+        # Candidates have few of the topics: only those move the logarithms.
+        self._of, self._topic = np.nonzero(self._share)
+        self._each = self._share[self._of, self._topic]
         self._counts = np.zeros(len(columns))
         self._taken = 0
         self.divergence = 0.0
@@ -41,8 +44,12 @@ class InterestMatch:
     def cost(self) -> Float64:
         """What each candidate adds to divergence times length ``[n]``; may be negative."""
         n = self._taken + 1
-        logs = np.log(self._mixed(self._counts + self._share, n))
-        return np.asarray(n * (self._entropy - logs @ self._interest) - self.divergence)
+        without = self._mixed(self._counts, n)
+        log_gains = np.log1p((1 - SMOOTHING) / n * self._each / without[self._topic])
+        nearer = self._interest[self._topic] * log_gains
+        nearer_by = np.bincount(self._of, nearer, minlength=len(self._share))
+        apart = self._entropy - float(np.log(without) @ self._interest)
+        return np.asarray(n * (apart - nearer_by) - self.divergence)
 
     def take(self, i: int) -> None:
         """Candidate ``i`` is selected."""
@@ -51,21 +58,26 @@ class InterestMatch:
         logs = np.log(self._mixed(self._counts, self._taken))
         self.divergence = self._taken * (self._entropy - float(logs @ self._interest))
 
-    def least_cost(self, nearness: float) -> tuple[float, Float64]:
+    def between(self) -> Float64:
+        """A distribution between this page's and the user's interests."""
+        own = self._counts / max(self._taken, 1)
+        return np.asarray(NEARNESS * self._interest + (1 - NEARNESS) * own)
+
+    def of(self, items: Int32) -> Float64:
+        """The distribution of a page with these items, as long as this one."""
+        return np.asarray(self._share[items].sum(axis=0) / max(self._taken, 1))
+
+    def least_cost(self, at: Float64) -> tuple[float, Float64]:
         """A lower bound, linear in the items, for all pages as long as this one.
 
         Divergence is convex in the page's distribution, so it lies above its tangents.
 
         Args:
-            nearness: where the tangent touches, from this page's distribution (0) to the
-                user's interests (1).
+            at: the distribution at which the tangent touches.
 
         Returns:
             A constant, and what each candidate adds to it ``[n]``.
         """
-        if not self._taken:
-            return 0.0, np.zeros(len(self._share))
-        at = (1 - nearness) * self._counts / self._taken + nearness * self._interest
         mixed = self._mixed(at, 1)
         slope = (1 - SMOOTHING) * self._interest / mixed
         touching = self._entropy - float(np.log(mixed) @ self._interest)

@@ -21,13 +21,15 @@ from recmesh.orchestrator.slate.candidates import (
 )
 from recmesh.orchestrator.slate.caps import SoftCaps
 from recmesh.orchestrator.slate.dpp import Dpp
-from recmesh.orchestrator.slate.interest_match import TANGENTS, InterestMatch
+from recmesh.orchestrator.slate.interest_match import InterestMatch
 from recmesh.orchestrator.slate.mmr import Mmr
 from recmesh.orchestrator.slate.rules import PINS, RELAXATION_ORDER, SlateRules
 from recmesh.orchestrator.slate.sponsored_slots import SponsoredSlots
 
 _DIVERSITY: dict[str, type[Mmr] | type[Dpp]] = {"mmr": Mmr, "dpp": Dpp}
 _EXPLORATION = RELAXATION_ORDER.index("exploration_slots") + 1
+_TANGENTS = 4
+"""Steps of Frank & Wolfe (1956) towards the bound that the best tangent gives."""
 _NOBODY = np.iinfo(np.int8).max
 
 
@@ -204,12 +206,15 @@ def select(candidates: SlateCandidates, rules: SlateRules, slots: int) -> Slate:
         lambda similarity, others: strength * filling.diversity.least_cost(similarity, others),
     )
     if interests is None:
-        bound = pins_value + bounds.added(filling.worth)
+        bound = pins_value + bounds.added(filling.worth)[0]
     else:
-        bound = np.inf
-        for constant, slope in map(interests.least_cost, TANGENTS):
-            added = bounds.added(filling.worth - weight * slope)
+        bound, at = np.inf, interests.between()
+        pins_at = np.flatnonzero(pinned)
+        for step in range(_TANGENTS):
+            constant, slope = interests.least_cost(at)
+            added, by = bounds.added(filling.worth - weight * slope)
             pins_cost = weight * (constant + float(slope[pinned].sum()))
             bound = min(bound, pins_value - pins_cost + added)
+            at += 1 / (step + 3) * (interests.of(np.concatenate([by, pins_at])) - at)
     # A slate that reaches its bound may lie above it by a rounding error.
     return Slate(chosen, filling.relaxed(), value, max(value, bound))

@@ -25,9 +25,11 @@ class SponsoredSlots:
         self._any = bool(self.sponsored.any())
         self._spacing = rules.sponsored_spacing
         # A share such as 0.3 of 10 slots is 3 in spite of rounding.
-        self._quota = np.floor(rules.sponsored_share * np.arange(1, horizon + 1) + 1e-9)
-        self._stands = np.zeros(horizon, bool)
+        self._quota = [int(rules.sponsored_share * m + 1e-9) for m in range(1, horizon + 1)]
+        self._left = self._quota.copy()
+        self._stands = [False] * horizon
         self._caps: list[CodeCap] = []
+        self._over: Bool | None = None
         if candidates.sponsor is not None:
             codes = np.where(self.sponsored, candidates.sponsor, 0)
             if rules.max_per_sponsor is not None:
@@ -37,12 +39,20 @@ class SponsoredSlots:
                     CodeCap(codes, rules.max_per_sponsor_recently, candidates.sponsor_shown)
                 )
 
+        self._add_up()
+
+    def _add_up(self) -> None:
+        if self._caps:
+            self._over = np.logical_or.reduce([cap.over for cap in self._caps])
+
     def _has_room(self, slot: int) -> bool:
         near = self._stands[max(0, slot - 1 - self._spacing) : slot + self._spacing]
-        if near.any():
-            return False
-        left = self._quota - np.cumsum(self._stands)
-        return bool(left[slot - 1 :].min() >= 1)
+        return not any(near) and min(self._left[slot - 1 :]) >= 1
+
+    def _stand(self, slot: int, stands: bool) -> None:
+        self._stands[slot - 1] = stands
+        for later in range(slot - 1, len(self._left)):
+            self._left[later] -= 1 if stands else -1
 
     def kept_out(self, slot: int) -> Bool | None:
         """Who may not have this slot ``[n]``; None: everybody may."""
@@ -50,9 +60,7 @@ class SponsoredSlots:
             return None
         if not self._has_room(slot):
             return self.sponsored
-        if not self._caps:
-            return None
-        return np.asarray(np.logical_or.reduce([cap.over for cap in self._caps]), np.bool_)
+        return self._over
 
     def may_have(self, i: int, slot: int) -> bool:
         """Whether candidate ``i`` may have this slot."""
@@ -62,21 +70,22 @@ class SponsoredSlots:
     def take(self, i: int, slot: int) -> None:
         """Candidate ``i`` has the slot."""
         if self.sponsored[i]:
-            self._stands[slot - 1] = True
+            self._stand(slot, True)
             for cap in self._caps:
                 cap.take(i)
+            self._add_up()
 
     def move(self, i: int, slot: int, to: int) -> bool:
         """Gives ``i`` an earlier slot than it had, if it may have that."""
         if self.sponsored[i]:
-            self._stands[slot - 1] = False
+            self._stand(slot, False)
             if not self._has_room(to):
                 return False
-            self._stands[to - 1] = True
+            self._stand(to, True)
         return True
 
     def most(self, slots: int) -> int:
         """No more of the first ``slots`` can be sponsored."""
         if not slots:
             return 0
-        return int(min(self._quota[slots - 1], -(-slots // (self._spacing + 1))))
+        return min(self._quota[slots - 1], -(-slots // (self._spacing + 1)))

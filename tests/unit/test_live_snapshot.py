@@ -80,6 +80,7 @@ items = st.tuples(
                 "title": st.sampled_from(["x", "y"]),
                 "topics": st.lists(st.sampled_from(["t1", "t9", *(f"n{n}" for n in range(70))])),
                 "countries": st.lists(st.sampled_from(["DE", "FR"])),
+                "authors": st.lists(st.sampled_from(["", "A. One", "B. Two"])),
             }
         ),
     ),
@@ -115,7 +116,8 @@ def terms(sets: TermSets) -> list[set[str]]:
 
 def content(catalog: Catalog) -> dict[str, Any]:
     sets = ("content_types", "topics", "specialties", "countries", "languages")
-    arrays = ("published_unix_s", "expires_unix_s", "popularity", "popular_rows", "fresh_rows")
+    arrays = ("lead_author", "published_unix_s", "expires_unix_s", "popularity", "popular_rows")
+    arrays += ("fresh_rows",)
     return {
         "ids": catalog.item_ids,
         "titles": catalog.titles,

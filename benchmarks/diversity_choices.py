@@ -1,0 +1,204 @@
+"""What each surface's diversity was chosen on: nDCG@10 against diversity of the served pages.
+
+python -m benchmarks.diversity_choices
+
+Of $RECMESH_HOME's data set, as ``recmesh evaluate`` splits it: models are trained before the
+validation period, which chooses, and anew before the test, which confirms. Pages come from the
+orchestrator's own blend, objectives and slate solver, under the default policy with one thing
+changed. Minutes of a core, most of them for training.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recmesh.cli.written_data import current_dataset
+from recmesh.models.model import Float32, Int64, silent
+from recmesh.models.registry import MODELS
+from recmesh.offline.evaluation.calibration_fit import calibration_of
+from recmesh.offline.evaluation.fitting import fit, serving_model
+from recmesh.offline.evaluation.item_properties import item_vectors, self_information_bits
+from recmesh.offline.evaluation.period import Period, period
+from recmesh.offline.evaluation.ranking import UserMetrics, judge, top_items
+from recmesh.offline.evaluation.served_blend import ServedBlend, blended
+from recmesh.offline.evaluation.served_scores import served_scores
+from recmesh.offline.evaluation.temporal_split import TemporalSplit
+from recmesh.orchestrator.blend import Calibration, utility
+from recmesh.orchestrator.catalog import Catalog, item_catalog
+from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
+from recmesh.orchestrator.objectives.registry import OBJECTIVES
+from recmesh.orchestrator.policy import Policy, SurfacePolicy
+from recmesh.orchestrator.slate.candidates import SlateCandidates
+from recmesh.orchestrator.slate.request_columns import interests
+from recmesh.orchestrator.slate.rules import SlateRules
+from recmesh.orchestrator.slate.select import select
+from recmesh.orchestrator.user_store import UserStore
+from recmesh.storage.home import Home
+
+K = 10
+POOL = 200
+INTERESTS = (0.0, 0.02, 0.05, 0.1)
+CAPS = (3, 4, 6)
+STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2)
+KEPT = 0.98
+"""Share of the best nDCG that a choice keeps."""
+SURFACES = ("feed", "swipe")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Slate rules with a name."""
+
+    name: str
+    rules: SlateRules
+
+
+def choices() -> Iterator[Choice]:
+    """Each way to be diverse at several strengths, with and without regard to interests."""
+    for weight in INTERESTS:
+        ways: dict[str, dict[str, object]] = {"no diversity": {}}
+        ways |= {f"cap {cap} per topic": {"max_per_topic": cap} for cap in CAPS}
+        for diversity in ("mmr", "dpp"):
+            for strength in STRENGTHS:
+                rules = {"diversity": diversity, "diversity_strength": strength}
+                ways[f"{diversity} {strength}"] = rules
+        for way, changed in ways.items():
+            name = f"{way}, interests {weight}" if weight else way
+            yield Choice(name, SlateRules.model_validate({"calibration_weight": weight, **changed}))
+
+
+@dataclass(frozen=True)
+class Served:
+    """One surface's candidates of every user of a period."""
+
+    of: Period
+    catalog: Catalog
+    pool: Int64
+    """The 200 best catalogue positions of every user by utility ``[users, 200]``; -1: none."""
+    utility: Float32
+    """Of the pool."""
+    rows: Int64
+    """Catalog rows of the catalogue's items ``[catalogue]``."""
+    interests: list[Float32 | None]
+
+    def pages(self, rules: SlateRules) -> Int64:
+        """Catalogue positions ``[users, 10]``."""
+        pages = np.full((len(self.pool), K), -1, np.int64)
+        for user, pool in enumerate(self.pool):
+            candidates = SlateCandidates(
+                utility=np.where(pool >= 0, self.utility[user], -np.inf).astype(np.float32),
+                topics=self.catalog.topics.bits[self.rows[pool]],
+                interests=self.interests[user],
+            )
+            chosen = select(candidates, rules, K).chosen
+            pages[user, : len(chosen)] = pool[chosen]
+        return pages
+
+
+def served(
+    of: Period,
+    raw: dict[str, Float32],
+    calibrations: dict[str, Calibration],
+    policy: Policy,
+    surface: SurfacePolicy,
+) -> Served:
+    """What the surface's blend makes of the models' opinions."""
+    blend = ServedBlend(dict(surface.model_weights), policy.popularity_half_life_days, calibrations)
+    relevant = blended(raw, of, blend)
+    catalog = item_catalog(of.known, policy.popularity_half_life_days)
+    rows = catalog.rows(of.catalogue)
+    weights = surface.objective_weights
+    total = sum(weights.values())
+    scores = np.empty_like(relevant)
+    for user in range(len(scores)):
+        seen = ObjectiveInput(
+            catalog=catalog,
+            rows=rows,
+            relevance=relevant[user],
+            now_unix_s=of.now_unix_s,
+            half_life_days=surface.half_life_days,
+        )
+        columns = [OBJECTIVES[name](seen) for name in weights]
+        scores[user] = utility(columns, [w / total for w in weights.values()])
+    pool = top_items(scores, of.seen, POOL)
+    store = UserStore(of.known)
+    return Served(
+        of,
+        catalog,
+        pool,
+        np.take_along_axis(scores, np.maximum(pool, 0), axis=1),
+        rows.astype(np.int64),
+        [interests(catalog, store.get(user)) for user in of.users],
+    )
+
+
+def judged(one: Served, rules: SlateRules) -> UserMetrics:
+    """Pages against what their users wanted."""
+    vectors, _ = item_vectors(one.of)
+    information = self_information_bits(one.of)
+    return judge(one.pages(rules), one.of.wanted, one.of.wanted_new, information, vectors)
+
+
+def opinions(of: Period, home: Home) -> dict[str, Float32]:
+    """Of all models, trained before the period."""
+    found = {}
+    for name in MODELS:
+        print(f"training {name} until {of.known.moment:%Y-%m-%d}", file=sys.stderr, flush=True)
+        trained = fit(
+            name,
+            of.known,
+            until=of.known.moment,
+            seed=0,
+            text_vectors=home.text_vectors,
+            progress=silent,
+        )
+        found[name] = served_scores(serving_model(trained), of)
+    return found
+
+
+def show(policy: Policy, name: str, validation: Served, test: Served) -> None:
+    """A line a choice; the most diverse within reach of the best nDCG is marked."""
+    rows = []
+    today = Choice("the default policy", policy.surfaces[name].slate)
+    for choice in (*choices(), today):
+        figures = []
+        for one in (validation, test):
+            metrics = judged(one, choice.rules)
+            figures += [float(metrics.ndcg.mean()), float(np.nanmean(metrics.diversity))]
+        rows.append((choice.name, figures))
+    best = max(figures[0] for _, figures in rows)
+    within = [row for row in rows if row[1][0] >= KEPT * best]
+    chosen = max(within, key=lambda row: row[1][1])
+    print(f"\n{name:32}{'validation':>22}{'test':>22}")
+    print(f"{'':32}" + f"{'nDCG@10':>11}{'diversity':>11}" * 2)
+    for row in rows:
+        mark = " <- most diverse at 98% of the best nDCG@10" if row is chosen else ""
+        print(f"{row[0]:32}" + "".join(f"{figure:11.4f}" for figure in row[1]) + mark, flush=True)
+
+
+def main() -> None:
+    """Trains twice, then prints a table a surface."""
+    home, policy = Home.from_environment(), Policy.load()
+    dataset = current_dataset(home)
+    split = TemporalSplit.of(dataset)
+    validation = period(dataset, split.validation_start, split.test_start)
+    test = period(dataset, split.test_start, split.end)
+    before, after = opinions(validation, home), opinions(test, home)
+    fitted = {name: calibration_of(scores, validation) for name, scores in before.items()}
+    calibrations = {name: found for name, found in fitted.items() if found is not None}
+    for name in SURFACES:
+        surface = policy.surfaces[name]
+        show(
+            policy,
+            name,
+            served(validation, before, calibrations, policy, surface),
+            served(test, after, calibrations, policy, surface),
+        )
+
+
+if __name__ == "__main__":
+    main()
