@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from recmesh.cli.evaluate_cold_start import cold_start_command
 from recmesh.cli.evaluate_embeddings import embeddings_app
 from recmesh.cli.evaluate_search import evaluate_search_command
 from recmesh.cli.written_data import current_dataset
@@ -23,6 +24,7 @@ from recmesh.storage.home import Home
 
 evaluate_app = typer.Typer(invoke_without_command=True)
 evaluate_app.command("search")(evaluate_search_command)
+evaluate_app.command("cold-start")(cold_start_command)
 evaluate_app.add_typer(embeddings_app, name="embeddings")
 
 
