@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from recmesh.cli.embed_build import build_command
+from recmesh.cli.embed_export import export_command
 from recmesh.cli.embed_finetune import finetune_command
 from recmesh.cli.embed_gc import gc_command
 from recmesh.cli.embed_list import list_command
@@ -20,6 +21,7 @@ def embed() -> None:
 
 
 embed_app.command("finetune")(finetune_command)
+embed_app.command("export")(export_command)
 embed_app.command("build")(build_command)
 embed_app.command("verify")(verify_command)
 embed_app.command("switch")(switch_command)

@@ -1,8 +1,13 @@
 """A sentence encoder: transformer, mean pooling, unit length (Reimers & Gurevych 2019).
 
-The transformer runs in one of two backends: :mod:`recmesh.models.nlp.onnx_backend` (int8
-weights, twice as fast for documents and six times for a query, the default) and
-:mod:`recmesh.models.nlp.torch_backend` (any Hugging Face folder).
+The transformer runs in one of two backends: :mod:`recmesh.models.nlp.onnx_backend` (any ONNX
+file, the default) and :mod:`recmesh.models.nlp.torch_backend` (any Hugging Face folder; in
+bfloat16 where the processor multiplies it, else in float32).
+
+A version names weights, not arithmetic. The same weights in float32, in bfloat16 or on another
+processor make vectors of one space, alike to the third digit of a cosine, and may meet in one
+index. Other weights, quantised ones too, are another version. Bit for bit the same are only
+vectors of one kind of machine.
 """
 
 from __future__ import annotations
@@ -167,7 +172,7 @@ class Encoder:
     def encode(self, texts: Sequence[str], progress: Progress = silent) -> Float32:
         """Unit vectors ``[len(texts), dim]``; text after 128 tokens is not read.
 
-        A text's vector does not depend on the texts beside it.
+        A text's vector does not depend on the texts beside it, but for rounding.
         """
         backend = self._load()
         vectors = np.empty((len(texts), backend.dim), np.float32)

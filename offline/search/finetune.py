@@ -11,12 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import torch
 
 from recmesh.models.model import Float32, Progress
 from recmesh.models.nlp.encoder import Encoder, Weights, find_weights
 from recmesh.models.nlp.finetuning.examples import Examples, mine_negatives
-from recmesh.models.nlp.finetuning.trainer import FineTuning, Trainer, low_precision
+from recmesh.models.nlp.finetuning.trainer import FineTuning, Trainer
 from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.offline.datasets.judged_queries import Query
 from recmesh.offline.evaluation.bootstrap import Interval, UserBootstrap
@@ -195,11 +194,7 @@ def _mined(
 
 
 def _rankings(judged: SearchCollection, encoder: Encoder, progress: Progress) -> list[list[int]]:
-    # Both encoders are judged alike, so low precision favours none; it is three times as fast.
-    with low_precision(torch.device("cpu")):
-        vectors = encoder.encode(
-            [*judged.texts, *(query.text for query in judged.queries)], progress
-        )
+    vectors = encoder.encode([*judged.texts, *(query.text for query in judged.queries)], progress)
     texts, queries = vectors[: len(judged.texts)], vectors[len(judged.texts) :]
     scores: Float32 = queries @ texts.T
     return [list(best(np.asarray(row), DEEPEST)) for row in scores]
