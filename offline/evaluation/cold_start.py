@@ -142,13 +142,12 @@ def cold_start(
     pages_of_new = served(on_new, "new items, served", True)
     pages_of_all = served(on_all, "all, served", False)
     newcomers = [row for row, case in enumerate(on_all) if case.user_id in period.new_users]
-    random = np.random.default_rng(settings.seed).random(len(period.catalog), np.float32)
     published = period.catalog.published_unix_s.astype(np.float64)
     groups = [
         _group(
             "new items",
             on_new,
-            {"random": _by(random), "newest first": _by(published)},
+            {"random": _random(settings.seed), "newest first": _by(published)},
             models,
             pages_of_new.rows,
             period,
@@ -158,7 +157,7 @@ def cold_start(
             "new doctors",
             [on_all[row] for row in newcomers],
             {
-                "random": _by(random),
+                "random": _random(settings.seed),
                 "popularity": _by(_popularity(period)),
                 "recent popularity": _by(period.catalog.popularity),
             },
@@ -241,6 +240,12 @@ def _best(candidates: Int64, scores: Float32 | Float64) -> Int64:
 def _by(scores: Float32 | Float64) -> Ranking:
     """The same scores ``[catalog]`` for everybody."""
     return lambda case: _best(case.candidates, scores[case.candidates])
+
+
+def _random(seed: int) -> Ranking:
+    """Another order for every case."""
+    rng = np.random.default_rng(seed)
+    return lambda case: rng.permutation(case.candidates)[:DEEPEST]
 
 
 def _of_model(model: Model, period: ColdPeriod) -> Ranking:
