@@ -33,6 +33,7 @@ class Answer:
     """Components that answered wrongly, not merely late or not at all."""
     caller: int = 0
     embedding: str = ""
+    policy: str = ""
 
 
 @dataclass
@@ -81,7 +82,7 @@ async def load(
             while True:
                 started_s = time.monotonic()
                 failure, missing, failed = None, frozenset[str](), frozenset[str]()
-                embedding = ""
+                embedding, policy = "", ""
                 try:
                     page = await stub.Recommend(request, timeout=DEADLINE_S)
                     assert page.recommendations
@@ -89,13 +90,13 @@ async def load(
                     assert page.degraded == bool(missing)
                     wrong = common_pb2.SOURCE_STATE_ERROR
                     failed = frozenset(s.name for s in page.sources if s.state == wrong)
-                    embedding = page.versions.embedding
+                    embedding, policy = page.versions.embedding, page.versions.policy
                 except grpc.aio.AioRpcError as error:
                     failure = error.code()
                 now_s = time.monotonic()
                 took_s = now_s - started_s
                 seen.answers.append(
-                    Answer(now_s, took_s, failure, missing, failed, number, embedding)
+                    Answer(now_s, took_s, failure, missing, failed, number, embedding, policy)
                 )
                 await asyncio.sleep(PAUSE_S)
 

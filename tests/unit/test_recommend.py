@@ -8,6 +8,7 @@ import pytest
 
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
+from recmesh.orchestrator.operating_point import OperatingPoint
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
 from recmesh.orchestrator.slate.rules import SlateRules
@@ -165,6 +166,43 @@ async def test_bad_input_names_the_field(mesh: Mesh, fields: dict[str, object], 
     with pytest.raises(InvalidRequestError, match=f"^{field}: ") as raised:
         await recommend(mesh, feed(**fields), math.inf)
     assert raised.value.field == field
+
+
+def with_front(mesh: Mesh) -> None:
+    """Gives the feed a front of two points: popular items, or whatever is fresh."""
+    points = [
+        OperatingPoint(
+            metrics={"ndcg": ndcg, "freshness": freshness},
+            model_weights={"popular": 1.0},
+            objective_weights=weights,
+            half_life_days=1.0,
+            diversity_strength=0.0,
+        )
+        for ndcg, freshness, weights in (
+            (0.2, 0.1, {"relevance": 1.0}),
+            (0.1, 0.9, {"freshness": 1.0}),
+        )
+    ]
+    feed_policy = mesh.snapshot.policy.surfaces["feed"]
+    changed = feed_policy.model_copy(update={"front": tuple(points)})
+    mesh.snapshot.policy.surfaces["feed"] = changed
+
+
+async def test_preferences_choose_a_point_of_the_front(mesh: Mesh) -> None:
+    with_front(mesh)
+    fresh = await recommend(mesh, feed(objective_preferences={"freshness": 1.0}), math.inf)
+    assert ids(fresh)[0] == "i2", "the freshest that was not read"
+    popular = await recommend(mesh, feed(objective_preferences={"relevance": 1.0}), math.inf)
+    assert ids(popular)[0] == "i3"
+    assert ids(await recommend(mesh, feed(), math.inf)) == ids(
+        await recommend(mesh, feed(objective_preferences={"relevance": 0.0}), math.inf)
+    )
+
+
+async def test_a_front_takes_preferences_for_what_it_was_measured_by(mesh: Mesh) -> None:
+    with_front(mesh)
+    with pytest.raises(InvalidRequestError, match="known here are freshness, relevance"):
+        await recommend(mesh, feed(objective_preferences={"novelty": 1.0}), math.inf)
 
 
 async def test_an_unknown_surface_is_refused_with_the_known_ones(mesh: Mesh) -> None:
