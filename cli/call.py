@@ -49,7 +49,8 @@ def _print_found(console: Console, response: recommendation_pb2.RecommendRespons
     for facet in response.facets:
         name = recommendation_pb2.FacetField.Name(facet.field).removeprefix("FACET_FIELD_")
         counts = ", ".join(f"{v.value} {v.count}" for v in facet.values[:FACET_VALUES])
-        console.print(f"  {name.lower():<13} {escape(counts)}", style="dim", highlight=False)
+        if counts:
+            console.print(f"  {name.lower():<13} {escape(counts)}", style="dim", highlight=False)
 
 
 def print_page(console: Console, response: recommendation_pb2.RecommendResponse) -> None:
