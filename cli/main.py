@@ -13,6 +13,7 @@ from recmesh.cli.datasets import datasets_app
 from recmesh.cli.down import down_command
 from recmesh.cli.embed import embed_app
 from recmesh.cli.evaluate import evaluate_app
+from recmesh.cli.events import events_app
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
 from recmesh.cli.policy import policy_app
@@ -54,6 +55,7 @@ app.command("down")(down_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
 app.add_typer(users_app, name="users")
+app.add_typer(events_app, name="events")
 app.add_typer(embed_app, name="embed")
 app.add_typer(evaluate_app, name="evaluate")
 app.command("tune")(tune_command)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from recmesh.cli.call import DEFAULT_ADDRESS
-from recmesh.cli.written_data import database_uri
+from recmesh.cli.written_data import mesh_config
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import RecMeshError
@@ -25,7 +25,9 @@ async def _serve(policy: Path, address: str) -> None:
         loop.add_signal_handler(number, stopped.set)
     console = Console()
     home = Home.from_environment()
-    async with local_mesh(home, policy, address, database_uri(home)) as mesh:
+    config = mesh_config(home)
+    keys = config.attribution.keys_of(home)
+    async with local_mesh(home, policy, address, config.database.uri, keys) as mesh:
         console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
         console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")
         console.print(f"  embedding  {mesh.embedding or 'none'}")

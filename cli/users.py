@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from recmesh.cli.written_data import database_uri
-from recmesh.deployments.catalog_writer import CatalogWriter
+from recmesh.cli.written_data import local_writer
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.validation import validate
 from recmesh.storage.erasure import ErasureCheck, search_files
@@ -51,7 +50,7 @@ async def _here(
 ) -> catalog_pb2.DeleteUsersResponse:
     """Without a mesh, this process is the catalog's writer."""
     validate(request)
-    writer = CatalogWriter(home, database_uri(home), None, "")
+    writer = local_writer(home)
     try:
         await writer.start()
         answer = await writer.methods.offered["DeleteUsers"](request, math.inf)

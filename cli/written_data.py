@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.storage.catalog_log import CatalogLog
 from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.home import Home
+from recmesh.storage.signing_keys import SigningKeys
+
+
+def mesh_config(home: Home) -> MeshConfig:
+    """The running mesh's settings, or the packaged file's; the environment overrides both."""
+    running = running_mesh(home)
+    return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG)
 
 
 def database_uri(home: Home) -> str:
-    """The running mesh's setting, or the packaged file's; the environment overrides both."""
-    running = running_mesh(home)
-    return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG).database.uri
+    """Which database, by :func:`mesh_config`."""
+    return mesh_config(home).database.uri
+
+
+def local_writer(home: Home) -> CatalogWriter:
+    """A writer in this process, for when no mesh runs. It indexes nothing, and is to be started."""
+    config = mesh_config(home)
+    keys = SigningKeys.load_or_make(config.attribution.keys_of(home))
+    return CatalogWriter(home, config.database.uri, None, "", AttributionTokens(keys))
 
 
 def opened_database(home: Home) -> Database | None:

@@ -1,4 +1,4 @@
-"""The catalog's writer as a Ray Serve application of its own (ADR 0002).
+"""The writer of catalog and events as a Ray Serve application of its own (ADR 0002).
 
 One replica: the embedded database has one writer. Orchestrators ask it what was written.
 """
@@ -15,16 +15,18 @@ from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.announcer import Announcer
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.discovery import follow
-from recmesh.deployments.edge_services import CATALOG
+from recmesh.deployments.edge_services import CATALOG, FEEDBACK
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import add_service
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.home import Home
+from recmesh.storage.signing_keys import SigningKeys
 from recmesh.v1 import catalog_log_pb2
 
 NAME = "catalog"
@@ -44,6 +46,7 @@ class CatalogReplica:
         database_uri: str,
         index_uri: str,
         embedder: tuple[str, str, list[str]],
+        key_file: str,
         host: str,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
@@ -53,6 +56,7 @@ class CatalogReplica:
             database_uri: PostgreSQL; empty: the embedded one.
             index_uri: Milvus; empty: nothing is indexed.
             embedder: the language model's placement, version and addresses.
+            key_file: keys of attribution tokens.
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
@@ -67,10 +71,15 @@ class CatalogReplica:
                 ),
                 name="follow-embedder",
             )
-        self._writer = CatalogWriter(home, database_uri, self._embedder, index_uri)
+        tokens = AttributionTokens(SigningKeys.load_or_make(Path(key_file)))
+        self._writer = CatalogWriter(home, database_uri, self._embedder, index_uri, tokens)
         await self._writer.start(PREDECESSOR_S)
-        self._server = GrpcServer([CATALOG.full_name, LOG.full_name])
+        self._server = GrpcServer([CATALOG.full_name, FEEDBACK.full_name, LOG.full_name])
         add_service(self._server, CATALOG, self._writer.methods.offered, checked=True)
+        feedback = self._writer.feedback
+        add_service(
+            self._server, FEEDBACK, feedback.offered, checked=True, streams=feedback.streams
+        )
         read_changes = {"ReadChanges": self._writer.methods.read_changes}
         add_service(self._server, LOG, read_changes, checked=False)
         host = host or ray.util.get_node_ip_address()
@@ -119,9 +128,17 @@ def catalog_application(
     embedder = (
         (model.placement, model.version, list(model.addresses)) if model else ("replicas", "", [])
     )
-    arguments = (str(home.root.resolve()), config.database.uri, index_uri, embedder, host)
+    key_file = config.attribution.keys_of(home)
+    arguments = (
+        str(home.root.resolve()),
+        config.database.uri,
+        index_uri,
+        embedder,
+        str(key_file),
+        host,
+    )
     options = deployment_options(
-        arguments,
+        (*arguments, SigningKeys.load_or_make(key_file).fingerprint),
         min_replicas=1,
         max_replicas=1,
         num_cpus=config.catalog.num_cpus,

@@ -27,7 +27,7 @@ class CatalogMethods:
         self._home = home
         self._catalog = catalog
         self._commits = commits
-        self._ingested = IngestedIds(home.dataset)
+        self.ingested = IngestedIds(home.dataset)
         self._erasing = asyncio.Lock()
         self.indexed_ids: Callable[[], Awaitable[Collection[str]]] | None = None
         """Asks the vector index for the ids it holds; None: nothing is indexed."""
@@ -59,7 +59,7 @@ class CatalogMethods:
         self, request: catalog_pb2.DeleteItemsRequest, _: float
     ) -> catalog_pb2.DeleteItemsResponse:
         ids = list(dict.fromkeys(request.item_ids))
-        known = await asyncio.to_thread(self._ingested.among, "items", ids)
+        known = await asyncio.to_thread(self.ingested.among, "items", ids)
         write = Delete("items", [(id_,) for id_ in ids], frozenset((id_,) for id_ in known))
         return catalog_pb2.DeleteItemsResponse(deleted=await self._written(write))
 
@@ -68,7 +68,7 @@ class CatalogMethods:
     ) -> catalog_pb2.DeleteUsersResponse:
         ids = list(dict.fromkeys(request.user_ids))
         async with self._erasing:
-            known = await asyncio.to_thread(self._ingested.among, "users", ids)
+            known = await asyncio.to_thread(self.ingested.among, "users", ids)
             deleted = await self._written(Erase(ids, frozenset(known)))
             checks = await asyncio.to_thread(self._erase_files, ids)
             checks += await self._checked_index(ids)

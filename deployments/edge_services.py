@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.grpc_server import GrpcServer
-from recmesh.deployments.grpc_service import Method, add_service
+from recmesh.deployments.grpc_service import add_service
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.recommend import recommend
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
@@ -15,11 +14,11 @@ FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
 
 
-def edge_server(mesh: Mesh, catalog: Mapping[str, Method] | None = None) -> GrpcServer:
+def edge_server(mesh: Mesh, writer: CatalogWriter | None = None) -> GrpcServer:
     """A server, not started yet, with every service callers may use.
 
-    ``catalog`` are the methods of ``CatalogService`` where they run in this process; elsewhere
-    the edge leads to the catalog's own application.
+    ``writer`` takes what callers write where it runs in this process; elsewhere the edge leads to
+    its own application.
     """
 
     async def answer(
@@ -29,6 +28,13 @@ def edge_server(mesh: Mesh, catalog: Mapping[str, Method] | None = None) -> Grpc
 
     server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
     add_service(server, RECOMMENDATION, {"Recommend": answer}, checked=True)
-    add_service(server, FEEDBACK, {}, checked=True)
-    add_service(server, CATALOG, catalog or {}, checked=True)
+    feedback = writer.feedback if writer else None
+    add_service(
+        server,
+        FEEDBACK,
+        feedback.offered if feedback else {},
+        checked=True,
+        streams=feedback.streams if feedback else {},
+    )
+    add_service(server, CATALOG, writer.methods.offered if writer else {}, checked=True)
     return server

@@ -26,6 +26,11 @@ CLUSTERS = (ORCHESTRATOR, CATALOG)
 GRPC_FRAME_BYTES = 5
 """gRPC puts a flag and a length before every message."""
 
+_WRITTEN = tuple(
+    f"/{module.DESCRIPTOR.services_by_name[name].full_name}/"
+    for module, name in ((catalog_pb2, "CatalogService"), (feedback_pb2, "FeedbackService"))
+)
+"""Paths of the services that the writer answers."""
 _TYPES = "type.googleapis.com/envoy"
 _UNARY_RETRIES = "connect-failure,refused-stream,reset-before-request,reset,unavailable"
 # A stream that has begun holds state at its replica; only its opening may be repeated.
@@ -255,7 +260,12 @@ def _routes(config: EdgeConfig) -> list[Json]:
     streams = [
         {
             "match": {"path": path},
-            "route": _action(config, _STREAM_RETRIES, config.limits.stream_s),
+            "route": _action(
+                config,
+                _STREAM_RETRIES,
+                config.limits.stream_s,
+                CATALOG if path.startswith(_WRITTEN) else ORCHESTRATOR,
+            ),
             # A stream never ends in time to be held back whole; replicas limit its messages.
             "typed_per_filter_config": unbuffered,
         }
@@ -265,12 +275,14 @@ def _routes(config: EdgeConfig) -> list[Json]:
         "match": {"prefix": "/", "grpc": {}},
         "route": _action(config, _UNARY_RETRIES, config.limits.call_s),
     }
-    service = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name
-    writes = {
-        "match": {"prefix": f"/{service}/", "grpc": {}},
-        "route": _action(config, _UNARY_RETRIES, config.limits.call_s, CATALOG),
-    }
-    return [*streams, writes, unary]
+    writes = [
+        {
+            "match": {"prefix": prefix, "grpc": {}},
+            "route": _action(config, _UNARY_RETRIES, config.limits.call_s, CATALOG),
+        }
+        for prefix in _WRITTEN
+    ]
+    return [*streams, *writes, unary]
 
 
 def _action(

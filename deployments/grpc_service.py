@@ -1,6 +1,7 @@
 """Offers services of the contract on a server.
 
-A method is a plain coroutine from message and remaining seconds to message. Everything
+A method is a plain coroutine from message and remaining seconds to message, or a generator from
+a stream's requests to its responses. Everything
 that is the same for all of them happens here once: parsing (so that a malformed message
 is INVALID_ARGUMENT, not UNKNOWN), the contract's validation rules, the caller's deadline,
 and errors. A method of the contract that is not given answers UNIMPLEMENTED by name.
@@ -8,8 +9,9 @@ and errors. A method of the contract that is not given answers UNIMPLEMENTED by 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -27,6 +29,9 @@ from recmesh.storage.errors import InvalidRequestError, UnsupportedError
 Method = Callable[[Any, float], Awaitable[Message]]
 """From a request and the seconds its caller still waits (infinite: for ever) to a response."""
 
+StreamMethod = Callable[[AsyncIterator[Any]], AsyncGenerator[Message, None]]
+"""From the requests of a stream, as they come, to its responses, in their order."""
+
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
@@ -34,21 +39,47 @@ UNMETERED = ("Describe", "ReadChanges")
 """Asked all the time by everybody: counting them would hide the calls that work."""
 
 
+def _parsed(raw: bytes, request_type: type[Message], checked: bool) -> Message:
+    try:
+        request = request_type.FromString(raw)
+    except DecodeError as error:
+        raise InvalidRequestError(
+            "request", "not a message of the contract, or text that is not UTF-8"
+        ) from error
+    if checked:
+        validate(request)
+    return request
+
+
 def _unary(method: Method, request_type: type[Message], checked: bool, meter: CallMeter) -> Any:
     async def handle(raw: bytes, context: Context) -> bytes:
         started_s = meter.begin()
         try:
-            try:
-                request = request_type.FromString(raw)
-            except DecodeError as error:
-                raise InvalidRequestError(
-                    "request", "not a message of the contract, or text that is not UTF-8"
-                ) from error
-            if checked:
-                validate(request)
+            request = _parsed(raw, request_type, checked)
             remaining_s = context.time_remaining()
             response = await method(request, math.inf if remaining_s is None else remaining_s)
             return response.SerializeToString()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
+            await abort(context, error)
+        finally:
+            meter.end(started_s)
+
+    return handle
+
+
+def _stream(
+    method: StreamMethod, request_type: type[Message], checked: bool, meter: CallMeter
+) -> Any:
+    async def handle(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async def requests() -> AsyncIterator[Message]:
+            async for part in raw:
+                yield _parsed(part, request_type, checked)
+
+        started_s = meter.begin()
+        try:
+            async with contextlib.aclosing(method(requests())) as responses:
+                async for response in responses:
+                    yield response.SerializeToString()
         except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
             await abort(context, error)
         finally:
@@ -71,6 +102,7 @@ def add_service(
     methods: Mapping[str, Method],
     *,
     checked: bool,
+    streams: Mapping[str, StreamMethod] | None = None,
 ) -> None:
     """Registers a service.
 
@@ -80,6 +112,7 @@ def add_service(
         methods: coroutines of the unary methods on offer, by method name.
         checked: whether requests are held against the contract's validation rules; true
             where requests enter, false between parts of the mesh.
+        streams: generators of the methods on offer whose callers send a stream.
     """
     handlers: dict[str, Any] = {}
     for method in service.methods:
@@ -88,6 +121,15 @@ def add_service(
         if offered is not None:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
                 _unary(offered, GetMessageClass(method.input_type), checked, meter)
+            )
+        elif method.name in (streams or {}):
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(
+                _stream(
+                    (streams or {})[method.name],
+                    GetMessageClass(method.input_type),
+                    checked,
+                    meter,
+                )
             )
         elif method.client_streaming:
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(_missing(method))

@@ -20,10 +20,12 @@ from recmesh.deployments.orchestrator_server import (
     live_embedding,
 )
 from recmesh.models.registry import MODELS
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_process import MilvusProcess
+from recmesh.storage.signing_keys import SigningKeys
 
 STOP_GRACE_S = 2.0
 
@@ -41,11 +43,12 @@ class LocalMesh:
 
 @contextlib.asynccontextmanager
 async def local_mesh(
-    home: Home, policy: Path, address: str, database_uri: str = ""
+    home: Home, policy: Path, address: str, database_uri: str = "", key_file: Path | None = None
 ) -> AsyncIterator[LocalMesh]:
     """Serves on ``host:port`` while the context is open; port 0 picks a free one.
 
-    ``database_uri`` empty: the database in the home folder.
+    ``database_uri`` empty: the database in the home folder; ``key_file`` None: so are the keys of
+    attribution tokens.
 
     Raises:
         NotFoundError: nothing was ingested.
@@ -60,7 +63,9 @@ async def local_mesh(
             milvus = MilvusProcess(home.vectors / "milvus.db")
             index_uri = (await asyncio.to_thread(stack.enter_context, milvus)).uri
         clients = await colocated_models(home, dict.fromkeys(MODELS, ""))
-        catalog = CatalogWriter(home, database_uri, clients.get(EMBEDDER), index_uri)
+        keys = SigningKeys.load_or_make(key_file or home.attribution_keys)
+        tokens = AttributionTokens(keys)
+        catalog = CatalogWriter(home, database_uri, clients.get(EMBEDDER), index_uri, tokens)
         stack.push_async_callback(catalog.close)
         await catalog.start()
         orchestrator = OrchestratorServer(
@@ -69,7 +74,8 @@ async def local_mesh(
             policy=policy,
             index_uri=index_uri,
             catalog=InProcessCatalogLogClient(catalog.methods),
-            catalog_methods=catalog.methods.offered,
+            writer=catalog,
+            tokens=tokens,
         )
         stack.push_async_callback(orchestrator.stop, STOP_GRACE_S)
         port = await orchestrator.start(address)

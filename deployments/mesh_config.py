@@ -18,6 +18,7 @@ from pydantic_settings import (
 from recmesh.models.registry import MODELS
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import ConfigurationError
+from recmesh.storage.home import Home
 
 DEFAULT_CONFIG = Path(__file__).with_name("mesh.toml")
 PREFIX = "RECMESH_"
@@ -73,8 +74,18 @@ class DatabaseTable(_Table):
     uri: str = Field(default="", pattern=r"^$|^postgresql(\+psycopg)?://")
 
 
+class AttributionTable(_Table):
+    """What signs attribution tokens."""
+
+    key_file: str = Field(default="", pattern=r"^$|^/")
+
+    def keys_of(self, home: Home) -> Path:
+        """The key file, absolute."""
+        return Path(self.key_file) if self.key_file else home.attribution_keys.resolve()
+
+
 class CatalogTable(_Table):
-    """The catalog's one writer."""
+    """The one writer of catalog and events."""
 
     num_cpus: float = Field(default=0.1, gt=0)
 
@@ -115,6 +126,7 @@ class MeshConfig(BaseSettings):
     ray: RayTable = RayTable()
     vector_index: VectorIndexTable = VectorIndexTable()
     database: DatabaseTable = DatabaseTable()
+    attribution: AttributionTable = AttributionTable()
     catalog: CatalogTable = CatalogTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)

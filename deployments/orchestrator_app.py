@@ -20,11 +20,13 @@ from recmesh.deployments.orchestrator_server import (
     colocated_models,
 )
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.policy import Policy
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
+from recmesh.storage.signing_keys import SigningKeys
 
 NAME = "orchestrator"
 """Name of the Serve application, of its deployment, and in the address book."""
@@ -40,6 +42,7 @@ class OrchestratorReplica:
         index_uri: str,
         colocated: dict[str, str],
         external: dict[str, list[str]],
+        key_file: str,
         host: str,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
@@ -50,6 +53,7 @@ class OrchestratorReplica:
             index_uri: Milvus; empty: no vector search.
             colocated: models to load into this process, and which version of each.
             external: addresses of models that run elsewhere.
+            key_file: keys of attribution tokens.
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
@@ -58,7 +62,12 @@ class OrchestratorReplica:
             clients[name] = GrpcModelClient(name, addresses, pinned=True)
         self._catalog = catalog = GrpcCatalogLogClient()
         self._orchestrator = OrchestratorServer(
-            home, clients, policy=Path(policy), index_uri=index_uri, catalog=catalog
+            home,
+            clients,
+            policy=Path(policy),
+            index_uri=index_uri,
+            catalog=catalog,
+            tokens=AttributionTokens(SigningKeys.load_or_make(Path(key_file))),
         )
         # Before the server starts: models that run already take part from the first request on.
         self._following = asyncio.create_task(
@@ -117,12 +126,22 @@ def orchestrator_application(
     colocated = {n: m.version for n, m in config.models.items() if m.placement == "orchestrator"}
     external = {n: list(m.addresses) for n, m in config.models.items() if m.addresses}
     policy = str(table.policy_file)
-    arguments = (str(home.root.resolve()), policy, index_uri, colocated, external, host)
+    key_file = config.attribution.keys_of(home)
+    arguments = (
+        str(home.root.resolve()),
+        policy,
+        index_uri,
+        colocated,
+        external,
+        str(key_file),
+        host,
+    )
     store = ArtifactStore(home.artifacts)
     # Replicas read these when they start: new ones are taken over by deploying again.
     read_at_start = (
         Policy.load(table.policy_file).version,
         Dataset.open(home.dataset).version,
+        SigningKeys.load_or_make(key_file).fingerprint,
         [store.live_version(name) for name in colocated if store.has_live(name)],
     )
     deployment = serve.deployment(OrchestratorReplica).options(

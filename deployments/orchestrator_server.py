@@ -13,13 +13,14 @@ import structlog
 
 from recmesh.deployments.catalog_follower import CatalogFollower
 from recmesh.deployments.catalog_log_client import CatalogLogClient
+from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.edge_services import edge_server
 from recmesh.deployments.embedding_follower import EmbeddingFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
-from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.deployments.policy_follower import PolicyFollower
 from recmesh.models.registry import loader
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -33,6 +34,7 @@ from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersi
 from recmesh.storage.errors import NotFoundError, RecMeshError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
+from recmesh.storage.signing_keys import SigningKeys
 from recmesh.storage.vector_index import IndexQuery
 
 log = structlog.get_logger(__name__)
@@ -83,7 +85,8 @@ class OrchestratorServer:
         policy: Path = DEFAULT_POLICY,
         index_uri: str = "",
         catalog: CatalogLogClient | None = None,
-        catalog_methods: Mapping[str, Method] | None = None,
+        writer: CatalogWriter | None = None,
+        tokens: AttributionTokens | None = None,
     ) -> None:
         """What it works with.
 
@@ -93,13 +96,15 @@ class OrchestratorServer:
             policy: file; serves until a version of the home folder's policies is promoted.
             index_uri: Milvus; empty: no vector search.
             catalog: whom to ask what callers wrote; None: only what was ingested is served.
-            catalog_methods: of ``CatalogService``, where they run in this process.
+            writer: of catalog and events, started, where it runs in this process.
+            tokens: sign pages; None: with the keys in the home folder.
         """
         self._home = home
         self._policy = policy
         self._index_uri = index_uri
         self._catalog = catalog
-        self._catalog_methods = catalog_methods
+        self._writer = writer
+        self._tokens = tokens
         self._panel = ModelPanel(dict(clients))
         self._closing = contextlib.AsyncExitStack()
 
@@ -115,6 +120,9 @@ class OrchestratorServer:
         """
         policies = PolicyStore(self._home.policies)
         policy = policies.resolve("", self._policy)
+        tokens = self._tokens or AttributionTokens(
+            SigningKeys.load_or_make(self._home.attribution_keys)
+        )
         dataset = Dataset.open(self._home.dataset)
         self.embedding = live_embedding(self._home) if self._index_uri else None
         index = None
@@ -124,10 +132,10 @@ class OrchestratorServer:
             await self._warm_up(index, self.embedding)
         if self._catalog is None:
             snapshot = await asyncio.to_thread(Snapshot.of, dataset, policy, self.embedding)
-            mesh = Mesh(self._panel, index, snapshot)
+            mesh = Mesh(self._panel, index, snapshot, tokens)
         else:
             live = await asyncio.to_thread(LiveSnapshot, dataset, policy, self.embedding)
-            mesh = Mesh(self._panel, index, live.current)
+            mesh = Mesh(self._panel, index, live.current, tokens)
             follower = CatalogFollower(self._catalog, mesh, live, self._home.dataset)
             await follower.catch_up(CATCH_UP_S)
             following = asyncio.create_task(follower.run(), name="follow-catalog")
@@ -141,7 +149,7 @@ class OrchestratorServer:
             self._closing.callback(asyncio.create_task(switching, name="follow-embedding").cancel)
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
-        self.server = edge_server(mesh, self._catalog_methods)
+        self.server = edge_server(mesh, self._writer)
         self.policy_version = policy.version
         return await self.server.start(address)
 

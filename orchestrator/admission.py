@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.catalog import Catalog
 from recmesh.orchestrator.deadline import Deadline
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -34,6 +35,7 @@ class Admitted:
     user: UserProfile
     features: common_pb2.UserFeatures
     calls: SourceCalls
+    tokens: AttributionTokens
     now_unix_s: int
     offset: int
     """Slots that earlier pages gave."""
@@ -135,6 +137,7 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
         user=user,
         features=_features(user),
         calls=calls,
+        tokens=mesh.tokens,
         now_unix_s=context_time or int(time.time()),
         offset=token.offset if token else 0,
         page_size=message.page_size or surface.page_size,

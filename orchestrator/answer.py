@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -49,12 +47,20 @@ def _highlighted(text: Highlighted) -> recommendation_pb2.HighlightedText:
     return recommendation_pb2.HighlightedText(text=text.text, highlights=spans)
 
 
-def _attribution_token(request: Admitted) -> str:
-    text = json.dumps(
-        [request.request_id, request.message.surface, request.snapshot.policy.version],
-        separators=(",", ":"),
+def _attribution_token(
+    request: Admitted, slots: Sequence[recommendation_pb2.Recommendation]
+) -> str:
+    return request.tokens.issue(
+        request_id=request.request_id,
+        surface=request.message.surface,
+        policy_version=request.snapshot.policy.version,
+        # Not the request's own time, which its caller may choose: tokens expire.
+        issued_at_unix_s=int(time.time()),
+        user_id=request.message.user_id,
+        item_ids=[slot.item_id for slot in slots],
+        first_rank=request.offset + 1,
+        campaigns={s.rank: s.sponsorship.campaign_id for s in slots if s.HasField("sponsorship")},
     )
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _describe_state(response: recommendation_pb2.RecommendResponse, request: Admitted) -> None:
@@ -106,7 +112,6 @@ def answer(
     """
     response = recommendation_pb2.RecommendResponse(
         request_id=request.request_id,
-        attribution_token=_attribution_token(request),
         relaxed_rules=relaxed,
         corrected_query=candidates.read_as,
         facets=[facet(request.catalog, rows, field) for field in request.message.facets],
@@ -126,6 +131,7 @@ def answer(
     for slot, text in zip(response.recommendations, shown, strict=bool(shown)):
         slot.title.CopyFrom(_highlighted(text.title))
         slot.snippet.CopyFrom(_highlighted(text.snippet))
+    response.attribution_token = _attribution_token(request, response.recommendations)
     last = request.offset + len(page)
     if len(page) == request.page_size and last < min(len(rows), MAX_SLOTS):
         response.next_page_token = PageToken(request.request_id, last).encode()

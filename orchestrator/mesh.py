@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.catalog import Catalog, item_catalog, user_catalog
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.user_store import UserStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
+from recmesh.storage.signing_keys import SigningKeys
 from recmesh.storage.vector_index import VectorIndex
 
 
@@ -47,3 +49,7 @@ class Mesh:
     models: ModelPanel
     index: VectorIndex | None
     snapshot: Snapshot
+    tokens: AttributionTokens = field(
+        default_factory=lambda: AttributionTokens(SigningKeys.random())
+    )
+    """Signs pages; by default with a key that nobody else has, so that no event refers to one."""

@@ -28,10 +28,19 @@ from recmesh.storage.catalog_tables import (
 from recmesh.storage.database import Database
 from recmesh.storage.erased_users import USER_COLUMNS, ErasedUsers, id_hash
 from recmesh.storage.errors import InvalidRequestError
+from recmesh.storage.event_tables import EVENT_HEAD, EVENTS, QUARANTINED
 from recmesh.storage.interchange import TIMESTAMP
 
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, ...]
+
+USER_TABLES: dict[str, sa.Table] = {
+    "users": TABLES["users"],
+    "edges": TABLES["edges"],
+    "events": EVENTS,
+    "quarantined_events": QUARANTINED,
+}
+"""SQL tables that name users, by their names in :data:`USER_COLUMNS`."""
 
 MOST_PARAMETERS = 500
 """Values named in one statement; databases limit them."""
@@ -60,7 +69,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Erases users and every edge that names them. Answered with how many were there."""
+    """Erases users, edges that name them, and their events. Answered with how many were there."""
 
     user_ids: Sequence[str]
     ingested: Collection[str] = ()
@@ -108,7 +117,7 @@ class CatalogLog:
                     answers.append(error)
             transaction.save_head()
         if any(isinstance(write, Erase) for write in writes):
-            self._database.forget_deleted([TABLES[n].name for n in USER_COLUMNS if n in TABLES])
+            self._database.forget_deleted([table.name for table in USER_TABLES.values()])
         return answers
 
     def read(
@@ -168,17 +177,16 @@ class CatalogLog:
         """How many rows of each table name one of the users."""
         found: dict[str, int] = {}
         with self._database.reading() as connection:
-            for name, columns in USER_COLUMNS.items():
-                if name in TABLES:
-                    table = TABLES[name]
-                    found[name] = sum(
-                        connection.execute(
-                            sa.select(sa.func.count())
-                            .select_from(table)
-                            .where(sa.or_(*(table.c[column].in_(ids) for column in columns)))
-                        ).scalar_one()
-                        for ids in _chunks(user_ids)
-                    )
+            for name, table in USER_TABLES.items():
+                columns = USER_COLUMNS[name]
+                found[name] = sum(
+                    connection.execute(
+                        sa.select(sa.func.count())
+                        .select_from(table)
+                        .where(sa.or_(*(table.c[column].in_(ids) for column in columns)))
+                    ).scalar_one()
+                    for ids in _chunks(user_ids)
+                )
         return found
 
 
@@ -298,11 +306,11 @@ class _Transaction:
         new = [{"id_hash": h, "seq": self._next()} for h in hashes.values() if h not in known]
         if new:
             self._connection.execute(sa.insert(ERASED_USERS), new)
-        for name, columns in USER_COLUMNS.items():
-            if name in TABLES:
-                table = TABLES[name]
-                for column, ids in itertools.product(columns, _chunks(write.user_ids)):
-                    self._connection.execute(sa.delete(table).where(table.c[column].in_(ids)))
+        # No event of theirs may be recorded between this and the commit.
+        self._connection.execute(sa.select(EVENT_HEAD.c.seq).with_for_update())
+        for name, table in USER_TABLES.items():
+            for column, ids in itertools.product(USER_COLUMNS[name], _chunks(write.user_ids)):
+                self._connection.execute(sa.delete(table).where(table.c[column].in_(ids)))
         return len(there)
 
     def _indexed(self, write: Indexed) -> None:

@@ -7,7 +7,9 @@ else reads, through connections that cannot write. PostgreSQL needs no such care
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,10 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        # Threads take turns at SQLite's one connection; PostgreSQL has one for each.
+        self._turn: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if lock is not None else contextlib.nullcontext()
+        )
 
     @classmethod
     def for_writing(cls, uri: str, file: Path, *, wait_s: float = 0.0) -> Database:
@@ -83,12 +89,14 @@ class Database:
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction that is durable once the context has ended without an error.
 
+        On SQLite one thread at a time is inside.
+
         Raises:
             UnavailableError: the database failed; nothing was written.
         """
         if self._writer is None:
             raise ConfigurationError("this database was opened for reading")
-        with _translated(), self._writer.begin() as connection:
+        with _translated(), self._turn, self._writer.begin() as connection:
             yield connection
 
     def forget_deleted(self, tables: Sequence[str]) -> None:
@@ -98,7 +106,7 @@ class Database:
         """
         if self._writer is None:
             raise ConfigurationError("this database was opened for reading")
-        with _translated(), self._writer.connect() as connection:
+        with _translated(), self._turn, self._writer.connect() as connection:
             if connection.dialect.name == "sqlite":
                 connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
             else:

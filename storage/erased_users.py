@@ -22,8 +22,9 @@ USER_COLUMNS: dict[str, tuple[str, ...]] = {
     # The item of a follow is a user.
     "events": ("user_id", "item_id"),
     "edges": ("source_user_id", "target_user_id"),
+    "quarantined_events": ("user_id", "item_id"),
 }
-"""Columns of the interchange tables that hold user ids."""
+"""Columns that hold user ids: of the interchange tables, and of the event log's quarantine."""
 
 
 def id_hash(salt: bytes, user_id: str) -> bytes:

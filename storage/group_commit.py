@@ -15,6 +15,7 @@ Write = TypeVar("Write")
 MOST_WAITING = 64
 """Writes that may wait; more are refused, so that memory stays bounded."""
 MOST_TOGETHER = 16
+"""Writes that share a transaction, unless they are told to weigh more."""
 STOP_TIMEOUT_S = 10.0
 
 
@@ -25,9 +26,20 @@ class GroupCommit(Generic[Write]):
     refuses it; what it raises is everybody's error.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Write]], list[Any]]) -> None:
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Write]], list[Any]],
+        *,
+        most_waiting: int = MOST_WAITING,
+        most_together: int = MOST_TOGETHER,
+        weight: Callable[[Write], int] = lambda _: 1,
+    ) -> None:
+        """A group is full when its writes weigh ``most_together`` or more."""
         self._commit = commit
-        self._waiting: queue.Queue[tuple[Write, Future[Any]] | None] = queue.Queue(MOST_WAITING)
+        self._most_waiting = most_waiting
+        self._most_together = most_together
+        self._weight = weight
+        self._waiting: queue.Queue[tuple[Write, Future[Any]] | None] = queue.Queue(most_waiting)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
@@ -45,20 +57,28 @@ class GroupCommit(Generic[Write]):
         try:
             self._waiting.put_nowait((write, answer))
         except queue.Full:
-            raise OverloadedError(f"{MOST_WAITING} writes wait already; try again later") from None
+            raise OverloadedError(
+                f"{self._most_waiting} writes wait already; try again later"
+            ) from None
         return answer
 
     def _run(self) -> None:
-        ends = False
-        while not ends:
-            group = [self._waiting.get()]
-            while len(group) < MOST_TOGETHER and group[-1] is not None:
+        waiting = self._waiting.get()
+        while waiting is not None:
+            group = [waiting]
+            weight = self._weight(waiting[0])
+            while weight < self._most_together:
                 try:
-                    group.append(self._waiting.get_nowait())
+                    waiting = self._waiting.get_nowait()
                 except queue.Empty:
                     break
-            ends = group[-1] is None
-            self._write([waiting for waiting in group if waiting is not None])
+                if waiting is None:
+                    break
+                group.append(waiting)
+                weight += self._weight(waiting[0])
+            self._write(group)
+            if waiting is not None:
+                waiting = self._waiting.get()
 
     def _write(self, group: list[tuple[Write, Future[Any]]]) -> None:
         # Whoever gave up waiting before it began is spared the write.

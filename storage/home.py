@@ -29,6 +29,11 @@ class Home:
         return self.root / "recmesh.db"
 
     @property
+    def attribution_keys(self) -> Path:
+        """Secret keys of attribution tokens; not used where a key file is configured."""
+        return self.root / "attribution.keys"
+
+    @property
     def artifacts(self) -> Path:
         """Trained models, content-addressed."""
         return self.root / "artifacts"

@@ -36,6 +36,8 @@ from recmesh.storage.errors import ConfigurationError, UnavailableError
 
 UNARY = "/tests.Replica/Call"
 WRITE = "/recmesh.v1.CatalogService/UpsertItems"
+RECORD = "/recmesh.v1.FeedbackService/RecordEvents"
+RECORD_STREAM = "/recmesh.v1.FeedbackService/StreamEvents"
 STREAM = "/recmesh.v1.RecommendationService/Swipe"
 LIMITS = Limits(call_s=5.0)
 
@@ -75,9 +77,9 @@ class Replica(grpc.GenericRpcHandler):
         self.address = ""
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if details.method in (UNARY, WRITE):
+        if details.method in (UNARY, WRITE, RECORD):
             return grpc.unary_unary_rpc_method_handler(self._call)
-        if details.method == STREAM:
+        if details.method in (STREAM, RECORD_STREAM):
             return grpc.stream_stream_rpc_method_handler(self._stream)
         return None
 
@@ -161,7 +163,7 @@ async def test_streams_pass_message_by_message() -> None:
         assert await stream.code() == grpc.StatusCode.OK
 
 
-async def test_writes_to_the_catalog_go_to_its_writer_and_nothing_else_does() -> None:
+async def test_what_callers_write_goes_to_the_writer_and_nothing_else_does() -> None:
     async with (
         replica(b"orchestrator") as orchestrator,
         replica(b"writer") as writer,
@@ -179,6 +181,13 @@ async def test_writes_to_the_catalog_go_to_its_writer_and_nothing_else_does() ->
                     await write(b"", timeout=5)
         answers = {await write(b"", timeout=5) for _ in range(20)}
         assert answers == {b"writer"}
+        record = channel.unary_unary(RECORD)
+        assert {await record(b"", timeout=5) for _ in range(20)} == {b"writer"}
+        for path, answer in ((RECORD_STREAM, b"writer1"), (STREAM, b"orchestrator1")):
+            stream = channel.stream_stream(path)(timeout=5)
+            await stream.write(b"1")
+            assert await stream.read() == answer
+            stream.cancel()
         assert {await call(b"", timeout=5) for _ in range(20)} == {b"orchestrator"}
 
 

@@ -73,24 +73,28 @@ class Event(_message.Message):
     user_id: _builtins.str
     """Who did it."""
     item_id: _builtins.str
-    """With what. Empty for searches."""
+    """With what. Empty for searches, and only for them. Without an attribution
+    token it must be in the catalog; follows may name authors and are not
+    checked.
+    """
     surface: _builtins.str
     """Kebab-case surface id. Empty: outside the platform's surfaces."""
     attribution_token: _builtins.str
-    """Token of the response that showed the item. Empty: not from a
-    recommendation.
+    """Token of the response that showed the item, up to 7 days old. Says the
+    surface and the rank better than the fields here. Empty: not from a
+    recommendation; an impression then counts for no campaign.
     """
     rank: _builtins.int
-    """Rank of the slot, from 1. Zero: unknown."""
+    """Rank of the slot, from 1; at most 10000. Zero: unknown."""
     query: _builtins.str
     """What was typed, for searches."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When, by the client's clock."""
+        """When, by the client's clock: at most 1 hour ahead and 30 days back."""
 
     @_builtins.property
     def dwell(self) -> _duration_pb2.Duration:
-        """How long, for dwells."""
+        """How long, for dwells; at most 24 hours."""
 
     def __init__(
         self,

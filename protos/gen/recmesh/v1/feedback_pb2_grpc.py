@@ -54,14 +54,18 @@ class FeedbackServiceServicer:
     """
 
     def RecordEvents(self, request, context):
-        """Records a batch and answers with an outcome per event.
+        """Records a batch and answers with an outcome per event. A message that breaks
+        a field's rule is refused whole; an event that is well formed and not to be
+        believed is quarantined, and the others are recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request_iterator, context):
-        """The same for a stream: outcomes come in the order of the events.
+        """The same for a stream: outcomes come in the order of the events. A message
+        that breaks a field's rule ends the stream, after the outcomes of those
+        before it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

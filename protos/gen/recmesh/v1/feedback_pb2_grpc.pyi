@@ -36,9 +36,15 @@ class FeedbackServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FeedbackServiceAsyncStub: ...
     RecordEvents: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.RecordEventsRequest, _feedback_pb2.RecordEventsResponse]
-    """Records a batch and answers with an outcome per event."""
+    """Records a batch and answers with an outcome per event. A message that breaks
+    a field's rule is refused whole; an event that is well formed and not to be
+    believed is quarantined, and the others are recorded.
+    """
     StreamEvents: _grpc.StreamStreamMultiCallable[_feedback_pb2.StreamEventsRequest, _feedback_pb2.StreamEventsResponse]
-    """The same for a stream: outcomes come in the order of the events."""
+    """The same for a stream: outcomes come in the order of the events. A message
+    that breaks a field's rule ends the stream, after the outcomes of those
+    before it.
+    """
 
 @_typing.type_check_only
 class FeedbackServiceAsyncStub(FeedbackServiceStub):
@@ -48,9 +54,15 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordEvents: _aio.UnaryUnaryMultiCallable[_feedback_pb2.RecordEventsRequest, _feedback_pb2.RecordEventsResponse]  # type: ignore[assignment]
-    """Records a batch and answers with an outcome per event."""
+    """Records a batch and answers with an outcome per event. A message that breaks
+    a field's rule is refused whole; an event that is well formed and not to be
+    believed is quarantined, and the others are recorded.
+    """
     StreamEvents: _aio.StreamStreamMultiCallable[_feedback_pb2.StreamEventsRequest, _feedback_pb2.StreamEventsResponse]  # type: ignore[assignment]
-    """The same for a stream: outcomes come in the order of the events."""
+    """The same for a stream: outcomes come in the order of the events. A message
+    that breaks a field's rule ends the stream, after the outcomes of those
+    before it.
+    """
 
 class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Records events. Idempotent by (caller, event_id); acknowledged only after the
@@ -63,7 +75,10 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_pb2.RecordEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.RecordEventsResponse, _abc.Awaitable[_feedback_pb2.RecordEventsResponse]]:
-        """Records a batch and answers with an outcome per event."""
+        """Records a batch and answers with an outcome per event. A message that breaks
+        a field's rule is refused whole; an event that is well formed and not to be
+        believed is quarantined, and the others are recorded.
+        """
 
     @_abc_1.abstractmethod
     def StreamEvents(
@@ -71,6 +86,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_feedback_pb2.StreamEventsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_feedback_pb2.StreamEventsResponse], _abc.AsyncIterator[_feedback_pb2.StreamEventsResponse]]:
-        """The same for a stream: outcomes come in the order of the events."""
+        """The same for a stream: outcomes come in the order of the events. A message
+        that breaks a field's rule ends the stream, after the outcomes of those
+        before it.
+        """
 
 def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
