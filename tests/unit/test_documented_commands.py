@@ -34,6 +34,7 @@ def _understood(words: list[str]) -> bool:
         "catalog-writes.md",
         "datasets.md",
         "embeddings.md",
+        "events.md",
         "interchange.md",
         "search.md",
         "world.md",
