@@ -43,7 +43,7 @@ K = 10
 POOL = 200
 INTERESTS = (0.0, 0.02, 0.05, 0.1)
 CAPS = (3, 4, 6)
-STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2)
+STRENGTHS = (0.01, 0.02, 0.05, 0.1)
 KEPT = 0.98
 """Share of the best nDCG that a choice keeps."""
 SURFACES = ("feed", "swipe")
@@ -58,14 +58,17 @@ class Choice:
 
 
 def choices() -> Iterator[Choice]:
-    """Each way to be diverse at several strengths, with and without regard to interests."""
+    """Each way to be diverse at several strengths, alone, capped, and with regard to interests."""
     for weight in INTERESTS:
         ways: dict[str, dict[str, object]] = {"no diversity": {}}
-        ways |= {f"cap {cap} per topic": {"max_per_topic": cap} for cap in CAPS}
+        ways |= {f"cap {cap}": {"max_per_topic": cap} for cap in CAPS}
         for diversity in ("mmr", "dpp"):
             for strength in STRENGTHS:
                 rules = {"diversity": diversity, "diversity_strength": strength}
                 ways[f"{diversity} {strength}"] = rules
+                ways[f"{diversity} {strength}, cap {CAPS[-1]}"] = rules | {
+                    "max_per_topic": CAPS[-1]
+                }
         for way, changed in ways.items():
             name = f"{way}, interests {weight}" if weight else way
             yield Choice(name, SlateRules.model_validate({"calibration_weight": weight, **changed}))
