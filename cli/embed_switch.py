@@ -123,6 +123,17 @@ def switch_command(
     _say(home, changed, as_json)
 
 
+def rollback(home: Home) -> EmbeddingVersion:
+    """Makes the version before live again, and returns it.
+
+    Raises:
+        NotFoundError: there was none before.
+    """
+    record = EmbeddingRegistry(home.vectors).rollback()
+    ArtifactStore(home.artifacts).make_live(EMBEDDER, record.artifact)
+    return record
+
+
 def rollback_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
@@ -137,8 +148,7 @@ def rollback_command(
     """
     home = Home.from_environment()
     with clear_errors("recmesh embed rollback"):
-        record = EmbeddingRegistry(home.vectors).rollback()
-        ArtifactStore(home.artifacts).make_live(EMBEDDER, record.artifact)
+        rollback(home)
     _say(home, True, as_json)
 
 

@@ -17,6 +17,7 @@ from recmesh.cli.events import events_app
 from recmesh.cli.index import index_command
 from recmesh.cli.ingest import ingest_command
 from recmesh.cli.policy import policy_app
+from recmesh.cli.retrain import retrain_command
 from recmesh.cli.serve import serve_command
 from recmesh.cli.status import status_command
 from recmesh.cli.train import train_command
@@ -54,6 +55,7 @@ app.command("status")(status_command)
 app.command("down")(down_command)
 app.command("call")(call_command)
 app.command("train")(train_command)
+app.command("retrain")(retrain_command)
 app.add_typer(users_app, name="users")
 app.add_typer(events_app, name="events")
 app.add_typer(embed_app, name="embed")

@@ -20,7 +20,13 @@ from recmesh.cli.sample_slates import print_sample_slates
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.applications import OURS, RUNNING, ApplicationState, deploy
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
-from recmesh.deployments.mesh_host import DEPLOY_TIMEOUT_S, HostedMesh, hosted_mesh, targets
+from recmesh.deployments.mesh_host import (
+    DEPLOY_TIMEOUT_S,
+    HostedMesh,
+    Watch,
+    hosted_mesh,
+    targets,
+)
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
 from recmesh.orchestrator.policy import Policy
@@ -146,10 +152,18 @@ def _once_up(process: subprocess.Popen[bytes], home: Home, log: Path) -> MeshRec
     raise UnavailableError(f"not up after {DETACHED_TIMEOUT_S:.0f} s; see {log}")
 
 
-def _apply(
-    running: MeshRecord, names: Sequence[str], file: Path, home: Home, progress: _Progress
+def apply(
+    running: MeshRecord, names: Sequence[str], file: Path, home: Home, progress: Watch
 ) -> list[str]:
-    """Deploys into the running mesh; returns the applications that do not run."""
+    """Deploys into the running mesh; returns the applications that do not run.
+
+    ``names`` of models and of the mesh's own applications; none: all.
+
+    Raises:
+        ConfigurationError: ``file`` has no such model.
+        NotFoundError: there is nothing to deploy.
+        UnavailableError: the cluster does not answer.
+    """
     config = MeshConfig.load(file)
     unknown = [n for n in names if n not in OURS and n not in config.models]
     if unknown:
@@ -206,7 +220,7 @@ def up_command(
         running = running_mesh(home)
         if running is not None:
             file = config or Path(running.config)
-            failed = _apply(running, models or [], file, home, _Progress(console))
+            failed = apply(running, models or [], file, home, _Progress(console))
             _print_mesh(console, running, failed)
             if as_json:
                 _print_json(running, failed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+from pathlib import Path
 from typing import cast
 
 from recmesh.models.model import Load, Train
@@ -26,6 +28,17 @@ def check_known(name: str) -> None:
 def _function(name: str, function: str) -> object:
     check_known(name)
     return getattr(importlib.import_module(MODELS[name]), function)
+
+
+def code_version(name: str) -> str:
+    """A hash of the code that a model is made of: its folder's, and what all models share."""
+    check_known(name)
+    folder = Path(str(importlib.import_module(MODELS[name]).__file__)).parent
+    digest = hashlib.sha256()
+    for file in [*sorted(folder.parent.glob("*.py")), *sorted(folder.rglob("*.py"))]:
+        digest.update(str(file.relative_to(folder.parent)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def trainer(name: str) -> Train:

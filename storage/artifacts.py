@@ -4,7 +4,7 @@
 
     artifacts/<model>/<version>/model.safetensors
     artifacts/<model>/<version>/card.json
-    artifacts/<model>/live.json                    {"version": …}
+    artifacts/<model>/live.json                    {"version": …, "previous": …}
 
 A version is a hash of its content, so publishing the same model twice is one version.
 No pickle anywhere: loading an artifact never runs code.
@@ -56,6 +56,10 @@ class ModelCard:
     """``raw_scores`` and ``probabilities`` of the contract's ScoreCalibration, or empty."""
     limitations: str = ""
     code_version: str = ""
+    """Names the code that trained it; empty: not recorded."""
+    newest_data: str = ""
+    """ISO 8601 moment; neither an event nor a dated edge that is newer was used. Empty: not
+    recorded. Later events are ones that the model has never seen."""
     format: int = FORMAT
 
 
@@ -185,11 +189,50 @@ class ArtifactStore:
                 yield file.parent.parent.name, file
 
     def make_live(self, model: str, version: str) -> None:
-        """Points the model's live record at a published version, atomically."""
+        """Points the model's live record at a published version, atomically.
+
+        The one that was live before is remembered, for :meth:`rollback`.
+        """
         self.check_exists(model, version)
+        now = self._live(model)
+        if now.get("version") != version:
+            self._point(model, version, now.get("version"))
+
+    def rollback(self, model: str) -> str:
+        """Makes the version before the live one live again, and returns it.
+
+        Done twice by mistake, it does not go forward to what was left: the second time fails.
+
+        Raises:
+            NotFoundError: there was none before, or it was removed.
+        """
+        previous = self.previous_version(model)
+        if previous is None:
+            raise NotFoundError(
+                f"model {model} has nothing to roll back to: no version went live since the "
+                "first one or a rollback"
+            )
+        self.check_exists(model, previous)
+        self._point(model, previous, None)
+        return previous
+
+    def previous_version(self, model: str) -> str | None:
+        """The version that was live before, kept for a rollback; None: there was none."""
+        return self._live(model).get("previous")
+
+    def _live(self, model: str) -> dict[str, str | None]:
+        try:
+            found: dict[str, str | None] = json.loads(
+                (self._root / model / "live.json").read_text()
+            )
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def _point(self, model: str, version: str, previous: str | None) -> None:
         record = self._root / model / "live.json"
         pending = record.with_suffix(f".{os.getpid()}")
-        pending.write_text(json.dumps({"version": version}))
+        pending.write_text(json.dumps({"version": version, "previous": previous}))
         pending.replace(record)
 
     def check_exists(self, model: str, version: str) -> None:

@@ -21,6 +21,7 @@ from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.erased_users import USER_COLUMNS, ErasedUsers, texts_of
 from recmesh.storage.errors import NotFoundError
+from recmesh.storage.frozen_dataset import FrozenDataset
 from recmesh.storage.home import Home
 from recmesh.storage.ingest import QUARANTINE, rewrite
 
@@ -48,6 +49,8 @@ def erase_from_files(home: Home, erased: ErasedUsers) -> list[str]:
     """
     if not erased.hashes:
         return []
+    # Before the artifacts: what is published after this, whoever trained it sees that it is gone.
+    FrozenDataset(home.retraining_data).erase(erased)
     if home.dataset.is_dir():
         rewrite(home.dataset, erased.without)
         for file in _quarantine(home):

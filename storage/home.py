@@ -64,6 +64,16 @@ class Home:
         return self.root / "policies"
 
     @property
+    def retraining(self) -> Path:
+        """Reports of retrainings; while one runs, its data and how far it has come."""
+        return self.root / "retraining"
+
+    @property
+    def retraining_data(self) -> Path:
+        """The data that a retraining holds still while it runs."""
+        return self.retraining / "data"
+
+    @property
     def run(self) -> Path:
         """What runs now: process ids, ports, logs."""
         return self.root / "run"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recmesh.models.interactions import read_interactions
+from recmesh.models.interactions import Interactions, read_interactions
 from recmesh.models.model import Float32, Progress, TrainedModel, silent
 from recmesh.offline.evaluation.baselines import popularity
 from recmesh.offline.evaluation.bootstrap import UserBootstrap
@@ -68,22 +68,50 @@ def held_out(
     Raises:
         DataError: the data set is too small, or the model has no opinion on any user.
     """
-    if until is not None:
-        dataset = EarlierDataset.of(dataset, until)
-    events = read_interactions(dataset)
-    start = quantile_moment(events, LAST)
-    end = datetime.fromtimestamp(int(events.times_unix_s[-1]) + 1, start.tzinfo)
-    judged_on = period(dataset, start, end)
+    judged_on = last_period(dataset, until)
     trained = fit(
         name,
         judged_on.known,
-        until=start,
+        until=judged_on.known.moment,
         seed=seed,
         text_vectors=text_vectors,
         choices=choices,
         progress=progress,
     )
     raw = served_scores(serving_model(trained), judged_on, progress)
+    return measured(trained, raw, judged_on, seed)
+
+
+def last_period(dataset: Dataset, until: datetime | None) -> Period:
+    """The last tenth of the positive events before ``until``.
+
+    Raises:
+        DataError: the data set is too small to split.
+    """
+    if until is not None:
+        dataset = EarlierDataset.of(dataset, until)
+    events = read_interactions(dataset)
+    start = quantile_moment(events, LAST)
+    return period(dataset, start, just_after(events))
+
+
+def just_after(events: Interactions) -> datetime:
+    """The first whole second after the last of at least one event."""
+    return datetime.fromtimestamp(int(events.times_unix_s[-1]) + 1, UTC)
+
+
+def measured(trained: TrainedModel, raw: Float32, judged_on: Period, seed: int) -> Holdout:
+    """What a period shows of a model that was trained before it.
+
+    Args:
+        trained: the model.
+        raw: its scores ``[users, catalogue]`` of :func:`served_scores`.
+        judged_on: the period.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: the model has no opinion on any user.
+    """
     if not np.isfinite(raw).any():
         raise DataError("it has no opinion on any user of the holdout")
     fitted = calibration_of(raw, judged_on)
@@ -95,11 +123,11 @@ def held_out(
         if fitted is not None
         else {}
     )
-    metrics = _metrics(raw, judged_on, start, seed)
+    metrics = _metrics(raw, judged_on, seed)
     return Holdout(metrics, calibration, trained.card.parameters)
 
 
-def _metrics(raw: Float32, of: Period, start: datetime, seed: int) -> dict[str, Any]:
+def _metrics(raw: Float32, of: Period, seed: int) -> dict[str, Any]:
     """Means over the users that the model has an opinion on."""
     users = np.isfinite(raw).any(axis=1)
     information = self_information_bits(of)
@@ -114,7 +142,7 @@ def _metrics(raw: Float32, of: Period, start: datetime, seed: int) -> dict[str, 
     _, popular = judged(np.broadcast_to(popularity(of), raw.shape))
     ndcg = UserBootstrap(int(users.sum()), SAMPLES, seed).mean(found.ndcg[users])
     return {
-        "holdout_start": start.isoformat(),
+        "holdout_start": of.known.moment.isoformat(),
         "users": int(users.sum()),
         "ndcg_at_10": round(ndcg.value, 4),
         "ndcg_at_10_interval": [round(ndcg.low, 4), round(ndcg.high, 4)],

@@ -27,6 +27,8 @@ class Period:
 
     known: EarlierDataset
     """The data set as it was when the period began."""
+    end: datetime
+    """Just after it."""
     catalogue: list[str]
     """Item ids, sorted."""
     users: list[str]
@@ -110,6 +112,7 @@ def period(dataset: Dataset, start: datetime, end: datetime) -> Period:
     only_new = (n_fresh > 0) & ~kept
     return Period(
         known=EarlierDataset.of(dataset, start),
+        end=end,
         catalogue=[events.item_ids[i] for i in catalogue],
         users=[events.user_ids[u] for u in users[kept]],
         past=past,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from recmesh.models.model import Context, Float32, Model, Progress, User, silent
@@ -32,11 +34,26 @@ def served_scores(model: Model, period: Period, progress: Progress = silent) -> 
     would carry: the model sees what it would see in service, and nothing later.
     """
     store = UserStore(period.known)
-    scores = np.empty((len(period.users), len(period.catalogue)), np.float32)
-    for row, user_id in enumerate(period.users):
-        context = Context(request_user(store, user_id), SURFACE, period.now_unix_s)
-        scores[row] = model.score(context, period.catalogue)
+    return scores_of(model, store, period.users, period.catalogue, period.now_unix_s, progress)
+
+
+def scores_of(
+    model: Model,
+    store: UserStore,
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    now_unix_s: int,
+    progress: Progress = silent,
+) -> Float32:
+    """Raw scores ``[users, items]`` as requests at one moment would be given them.
+
+    NaN where the model has no opinion.
+    """
+    scores = np.empty((len(user_ids), len(item_ids)), np.float32)
+    for row, user_id in enumerate(user_ids):
+        context = Context(request_user(store, user_id), SURFACE, now_unix_s)
+        scores[row] = model.score(context, item_ids)
         if row % 50 == 0:
-            progress(row, len(period.users), "users scored")
-    progress(len(period.users), len(period.users), "users scored")
+            progress(row, len(user_ids), "users scored")
+    progress(len(user_ids), len(user_ids), "users scored")
     return scores
