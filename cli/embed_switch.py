@@ -130,7 +130,7 @@ def rollback(home: Home) -> EmbeddingVersion:
         NotFoundError: there was none before.
     """
     record = EmbeddingRegistry(home.vectors).rollback()
-    ArtifactStore(home.artifacts).make_live(EMBEDDER, record.artifact)
+    ArtifactStore(home.artifacts).go_back_to(EMBEDDER, record.artifact)
     return record
 
 

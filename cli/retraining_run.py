@@ -160,7 +160,10 @@ class _Run:
             self.record.save()
         model.candidate, model.comparison = known.version, known.comparison
         self.candidates[model.name] = self.store.load(model.name, known.version)
-        if known.version == model.live_before:
+        if known.version == self.store.left_version(model.name):
+            rule = "it is not what a rollback has left"
+            self.judge(model, [Check(rule, f"{known.version} is", passed=False)])
+        elif known.version == model.live_before:
             model.outcome = Outcome.UNCHANGED
             model.message = "training gave the version that is live"
 

@@ -4,7 +4,8 @@
 
     artifacts/<model>/<version>/model.safetensors
     artifacts/<model>/<version>/card.json
-    artifacts/<model>/live.json                    {"version": …, "previous": …}
+    artifacts/<model>/live.json                    {"version": …, "previous": …,
+                                                    "left": …}
 
 A version is a hash of its content, so publishing the same model twice is one version.
 No pickle anywhere: loading an artifact never runs code.
@@ -196,7 +197,7 @@ class ArtifactStore:
         self.check_exists(model, version)
         now = self._live(model)
         if now.get("version") != version:
-            self._point(model, version, now.get("version"))
+            self._point(model, version, previous=now.get("version"))
 
     def rollback(self, model: str) -> str:
         """Makes the version before the live one live again, and returns it.
@@ -206,19 +207,29 @@ class ArtifactStore:
         Raises:
             NotFoundError: there was none before, or it was removed.
         """
-        previous = self.previous_version(model)
+        previous = self._live(model).get("previous")
         if previous is None:
             raise NotFoundError(
                 f"model {model} has nothing to roll back to: no version went live since the "
                 "first one or a rollback"
             )
-        self.check_exists(model, previous)
-        self._point(model, previous, None)
+        self.go_back_to(model, previous)
         return previous
 
-    def previous_version(self, model: str) -> str | None:
-        """The version that was live before, kept for a rollback; None: there was none."""
-        return self._live(model).get("previous")
+    def go_back_to(self, model: str, version: str) -> None:
+        """Makes a version live instead of one that disappoints, and remembers which one that was.
+
+        Raises:
+            NotFoundError: the model has no such version.
+        """
+        self.check_exists(model, version)
+        left = self._live(model).get("version")
+        if left != version:
+            self._point(model, version, left=left)
+
+    def left_version(self, model: str) -> str | None:
+        """The version that the last rollback left, until another goes live; None: there is none."""
+        return self._live(model).get("left")
 
     def _live(self, model: str) -> dict[str, str | None]:
         try:
@@ -229,10 +240,12 @@ class ArtifactStore:
             return {}
         return found
 
-    def _point(self, model: str, version: str, previous: str | None) -> None:
+    def _point(
+        self, model: str, version: str, *, previous: str | None = None, left: str | None = None
+    ) -> None:
         record = self._root / model / "live.json"
         pending = record.with_suffix(f".{os.getpid()}")
-        pending.write_text(json.dumps({"version": version, "previous": previous}))
+        pending.write_text(json.dumps({"version": version, "previous": previous, "left": left}))
         pending.replace(record)
 
     def check_exists(self, model: str, version: str) -> None:

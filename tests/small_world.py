@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +19,7 @@ from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
+from recmesh.storage.ingest import ingest
 from recmesh.storage.interchange import TABLES
 from recmesh.v1 import model_pb2
 
@@ -92,6 +94,49 @@ def train(home: Home, name: str, seed: int = 1) -> str:
     """Trains a model and makes it live; returns the version."""
     trained = trainer(name)(Dataset.open(home.dataset), TrainOptions(seed=seed))
     return ArtifactStore(home.artifacts).publish(trained.card, trained.tensors, trained.strings)
+
+
+def tastes_home(
+    folder: Path, swap_tastes_from: datetime | None = None, until: datetime | None = None
+) -> Path:
+    """Even doctors read the a items, odd ones the b items, at an even pace.
+
+    From ``swap_tastes_from`` on it is the other way round. Nothing is ingested that happens at
+    ``until`` or later.
+    """
+    source, home = folder / "source", folder / "home"
+    source.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    names = [f"{taste}{n}" for taste in "ab" for n in range(10)]
+    events = []
+    for user in range(40):
+        order = rng.permutation(10)
+        start = int(rng.integers(0, 600_000))
+        events += [
+            {
+                "event_id": f"{user}-{item}",
+                "user_id": f"u{user:02}",
+                "item_id": f"{'ab'[user % 2]}{item}",
+                "event_type": "click",
+                "time": datetime.fromtimestamp(NOW_UNIX_S + start + 40_000 * n, UTC),
+            }
+            for n, item in enumerate(order)
+        ]
+    for event in events:
+        if swap_tastes_from is not None and event["time"] >= swap_tastes_from:
+            event["item_id"] = event["item_id"].translate(str.maketrans("ab", "ba"))
+    if until is not None:
+        events = [event for event in events if event["time"] < until]
+    ties = [
+        {"source_user_id": f"u{u:02}", "target_user_id": f"u{u + 2:02}", "edge_type": "follow"}
+        for u in range(38)
+    ]
+    write_table(source, "items", [{"item_id": i, "content_type": "c", "title": i} for i in names])
+    write_table(source, "users", [{"user_id": f"u{u:02}"} for u in range(40)])
+    write_table(source, "events", sorted(events, key=lambda event: event["time"]))
+    write_table(source, "edges", ties)
+    ingest(source, home / "dataset")
+    return home
 
 
 class FunctionModel:

@@ -57,6 +57,8 @@ class Sample:
     user_ids: list[str]
     item_ids: list[str]
     now_unix_s: int
+    seen: Bool
+    """What a user has touched before is not proposed ``[users, items]``."""
 
     @classmethod
     def of(cls, dataset: Dataset, seed: int) -> Sample:
@@ -64,15 +66,16 @@ class Sample:
         events = read_interactions(dataset)
         draw = np.random.default_rng(seed)
 
-        def some(ids: list[str], most: int) -> list[str]:
-            return [ids[row] for row in sorted(draw.permutation(len(ids))[:most].tolist())]
-
+        users = np.sort(draw.permutation(len(events.user_ids))[:SAMPLED_USERS])
+        items = np.sort(draw.permutation(len(events.item_ids))[:SAMPLED_ITEMS])
+        touched = events.matrix(np.ones(len(events), np.float32))[users][:, items]
         newest = newest_moment(dataset)
         return cls(
             UserStore(dataset),
-            some(events.user_ids, SAMPLED_USERS),
-            some(events.item_ids, SAMPLED_ITEMS),
+            [events.user_ids[user] for user in users],
+            [events.item_ids[item] for item in items],
             int(newest.timestamp()) if newest else 0,
+            touched.toarray() > 0,
         )
 
     def scores(self, model: Model, progress: Progress = silent) -> Float32:
@@ -124,7 +127,10 @@ def checked(
         users_kept, items_kept = _kept(has, had, axis=1), _kept(has, had, axis=0)
         calibrations = _calibration(candidate), _calibration(live)
         if calibrations[0] and calibrations[1]:
-            drift = _distance(_proposed(ours, calibrations[0]), _proposed(theirs, calibrations[1]))
+            drift = _distance(
+                _proposed(np.where(sample.seen, np.nan, ours), calibrations[0]),
+                _proposed(np.where(sample.seen, np.nan, theirs), calibrations[1]),
+            )
     return Sanity(
         users=len(sample.user_ids),
         items=len(sample.item_ids),

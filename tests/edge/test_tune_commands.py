@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from recmesh.cli.main import app
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.home import Home
-from tests.two_tastes import make_home
+from tests.small_world import tastes_home
 
 TUNE = ("tune", "--trials", "30", "--bootstrap-samples", "20")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home(make_home(tmp_path_factory.mktemp("tune")))
+    return Home(tastes_home(tmp_path_factory.mktemp("tune")))
 
 
 @pytest.fixture(autouse=True)

@@ -17,15 +17,14 @@ from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
-from tests.small_world import dataset
-from tests.two_tastes import make_home
+from tests.small_world import dataset, tastes_home
 
 MODELS = ["--models", "cf", "--models", "network"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_home(tmp_path_factory.mktemp("tastes"))
+    return tastes_home(tmp_path_factory.mktemp("tastes"))
 
 
 def evaluate(home: Path, *arguments: str) -> str:
@@ -77,7 +76,7 @@ def test_equal_seeds_give_equal_reports_files_and_policies(home: Path, tmp_path:
 def test_nothing_of_the_test_period_bears_on_what_is_tuned(home: Path, tmp_path: Path) -> None:
     settings = Settings(models=("cf", "network"), bootstrap_samples=10)
     data = Dataset.open(home / "dataset")
-    swapped = make_home(tmp_path, swap_tastes_from=TemporalSplit.of(data).test_start)
+    swapped = tastes_home(tmp_path, swap_tastes_from=TemporalSplit.of(data).test_start)
     one = evaluate_dataset(data, settings)
     other = evaluate_dataset(Dataset.open(swapped / "dataset"), settings)
     assert one.tuned.blend.weights == other.tuned.blend.weights
