@@ -111,30 +111,34 @@ async def shadowed(
     ratios: list[float] = []
     reasons: dict[str, int] = {}
 
-    async def asked(answer: Answer, number: int) -> tuple[Page | None, float]:
+    async def asked(answer: Answer, number: int) -> tuple[Page | RecMeshError, float]:
         started_s = time.perf_counter()
         try:
             page = await answer(requests[number])
         except RecMeshError as error:
-            if answer is candidate:
-                reasons[str(error)] = reasons.get(str(error), 0) + 1
-            return None, 0.0
+            return error, 0.0
         return page, time.perf_counter() - started_s
+
+    def because(reason: str) -> None:
+        reasons[reason] = reasons.get(reason, 0) + 1
 
     for number, request in enumerate(requests):
         progress(number, len(requests), "requests answered twice")
         order = (live, candidate) if number % 2 else (candidate, live)
         answers = {answer: await asked(answer, number) for answer in order}
         (before, before_s), (after, after_s) = answers[live], answers[candidate]
-        if before is None or after is None:
-            errors += after is None and before is not None
+        if isinstance(before, RecMeshError):
+            continue
+        if isinstance(after, RecMeshError):
+            errors += 1
+            because(str(after))
             continue
         ratios.append(after_s / before_s)
         old = [slot.item_id for slot in before.recommendations][:K]
         new = [slot.item_id for slot in after.recommendations][:K]
         missing = sorted(_answered(before) - _answered(after))
         for name in missing:
-            reasons[f"{name} did not answer"] = reasons.get(f"{name} did not answer", 0) + 1
+            because(f"{name} did not answer")
         lacking += bool(missing)
         emptied += bool(old) and not new
         if old:
