@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=max(AFTER))
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=list(SAMPLERS))
     parser.add_argument("--scores-seed", type=int, default=0, help="of the tuning that is kept")
     arguments = parser.parse_args()
     home = Home.from_environment()
@@ -61,7 +62,7 @@ def main() -> None:
         f"{users} users x {width} candidates; a trial without its sampler takes {trial_ms:.1f} ms"
     )
     print(f"{'trials':10}" + "".join(f"{n:>9}" for n in AFTER) + f"{'ms/trial':>10}")
-    for sampler in SAMPLERS:
+    for sampler in arguments.samplers:
         trials = min(arguments.trials, MOST_OF_GP) if sampler == "gp" else arguments.trials
         found = [searched(run, sampler, trials, seed) for seed in range(arguments.seeds)]
         volumes = np.mean([volume for volume, _ in found], axis=0)
