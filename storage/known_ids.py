@@ -12,6 +12,13 @@ from recmesh.storage.database import Database
 from recmesh.storage.ingested_ids import IngestedIds
 
 MOST_PARAMETERS = 500
+# Made once: making a statement costs more than looking a few ids up.
+_STATES = {
+    name: sa.select(TABLES[name].c[SCHEMAS[name].key[0]], TABLES[name].c.deleted).where(
+        TABLES[name].c[SCHEMAS[name].key[0]].in_(sa.bindparam("some", expanding=True))
+    )
+    for name in ("items", "users")
+}
 
 
 class KnownIds:
@@ -30,14 +37,10 @@ class KnownIds:
         if not ids:
             return set()
         known = set(self._ingested.among(table, ids))
-        (key,) = SCHEMAS[table].key
-        written = TABLES[table]
         remaining = iter(ids)
         with self._database.reading() as connection:
             while some := list(itertools.islice(remaining, MOST_PARAMETERS)):
-                rows = connection.execute(
-                    sa.select(written.c[key], written.c.deleted).where(written.c[key].in_(some))
-                ).all()
+                rows = connection.execute(_STATES[table], {"some": some}).all()
                 known |= {row[0] for row in rows if not row.deleted}
                 known -= {row[0] for row in rows if row.deleted}
         return known
