@@ -18,7 +18,7 @@ from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge_services import CATALOG, FEEDBACK
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
-from recmesh.deployments.grpc_service import add_service
+from recmesh.deployments.grpc_service import Method, add_service
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
@@ -80,8 +80,11 @@ class CatalogReplica:
         add_service(
             self._server, FEEDBACK, feedback.offered, checked=True, streams=feedback.streams
         )
-        read_changes = {"ReadChanges": self._writer.methods.read_changes}
-        add_service(self._server, LOG, read_changes, checked=False)
+        read: dict[str, Method] = {
+            "ReadChanges": self._writer.methods.read_changes,
+            "ReadEvents": feedback.read_events,
+        }
+        add_service(self._server, LOG, read, checked=False)
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
         self._announcer = Announcer(

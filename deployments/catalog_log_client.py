@@ -1,4 +1,4 @@
-"""Asks the catalog's application what was written, over gRPC or in this process."""
+"""Asks the catalog's application what was written and done, over gRPC or in this process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import grpc.aio
 
 from recmesh.deployments.catalog_changes import changes_of
 from recmesh.deployments.catalog_methods import CatalogMethods
+from recmesh.deployments.event_changes import events_of
+from recmesh.deployments.feedback_methods import FeedbackMethods
 from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
 from recmesh.storage.catalog_overlay import CatalogChanges
 from recmesh.storage.errors import UnavailableError
+from recmesh.storage.event_log import EventBatch
 from recmesh.v1 import catalog_log_pb2, catalog_log_pb2_grpc
 
 
 class CatalogLogClient(Protocol):
-    """Reads the catalog log. Belongs to the event loop it was made in."""
+    """Reads the catalog log and the event log. Belongs to the event loop it was made in."""
 
     async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
         """The next changes after ``after_seq``, perhaps not all.
@@ -27,6 +30,9 @@ class CatalogLogClient(Protocol):
         Raises:
             UnavailableError: nobody answers in time.
         """
+
+    async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
+        """The next events after ``after_seq``, perhaps not all. Raises as above."""
 
     async def close(self) -> None:
         """Lets go of connections."""
@@ -60,6 +66,17 @@ class GrpcCatalogLogClient:
             raise UnavailableError(f"the catalog answered {error.code().name}") from error
         return await asyncio.to_thread(changes_of, message)
 
+    async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
+        """See the port."""
+        if self._channel is None:
+            raise UnavailableError("the catalog has no address")
+        stub = catalog_log_pb2_grpc.CatalogLogServiceStub(self._channel)
+        request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
+        try:
+            return events_of(await stub.ReadEvents(request, timeout=timeout_s))
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(f"the catalog answered {error.code().name}") from error
+
     def _drop(self) -> None:
         if self._channel is not None:
             task = asyncio.ensure_future(self._channel.close())
@@ -76,14 +93,20 @@ class GrpcCatalogLogClient:
 class InProcessCatalogLogClient:
     """Asks a catalog that runs in this process."""
 
-    def __init__(self, methods: CatalogMethods) -> None:
+    def __init__(self, methods: CatalogMethods, feedback: FeedbackMethods) -> None:
         self._methods = methods
+        self._feedback = feedback
 
     async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
         """See the port."""
         request = catalog_log_pb2.ReadChangesRequest(after_seq=after_seq)
         message = await self._methods.read_changes(request, math.inf)
         return await asyncio.to_thread(changes_of, message)
+
+    async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
+        """See the port."""
+        request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
+        return events_of(await self._feedback.read_events(request, math.inf))
 
     async def close(self) -> None:
         """See the port."""

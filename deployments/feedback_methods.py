@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from recmesh.deployments.event_changes import events_message
 from recmesh.deployments.event_check import EventCheck, refuse_unwritable
 from recmesh.deployments.grpc_service import Method, StreamMethod
 from recmesh.storage.event_log import EventLog, Outcome
 from recmesh.storage.group_commit import GroupCommit
-from recmesh.v1 import feedback_pb2
+from recmesh.v1 import catalog_log_pb2, feedback_pb2
 
 Events: TypeAlias = Sequence[tuple[str, feedback_pb2.Event]]
 """Callers and their events."""
@@ -55,6 +56,12 @@ class FeedbackMethods:
     def streams(self) -> Mapping[str, StreamMethod]:
         """By name in ``FeedbackService``."""
         return {"StreamEvents": self._stream_events}
+
+    async def read_events(
+        self, request: catalog_log_pb2.ReadEventsRequest, _: float
+    ) -> catalog_log_pb2.ReadEventsResponse:
+        """``CatalogLogService.ReadEvents``."""
+        return await asyncio.to_thread(events_message, self.log, request.after_seq)
 
     def _record(self, groups: Sequence[Events]) -> list[list[Outcome]]:
         """Checks and writes all groups at once, in the committing thread."""

@@ -73,7 +73,7 @@ async def local_mesh(
             clients,
             policy=policy,
             index_uri=index_uri,
-            catalog=InProcessCatalogLogClient(catalog.methods),
+            catalog=InProcessCatalogLogClient(catalog.methods, catalog.feedback),
             writer=catalog,
             tokens=tokens,
         )

@@ -16,6 +16,7 @@ from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.edge_services import edge_server
 from recmesh.deployments.embedding_follower import EmbeddingFollower
+from recmesh.deployments.event_follower import EventFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.deployments.policy_follower import PolicyFollower
@@ -132,14 +133,15 @@ class OrchestratorServer:
             await self._warm_up(index, self.embedding)
         if self._catalog is None:
             snapshot = await asyncio.to_thread(Snapshot.of, dataset, policy, self.embedding)
-            mesh = Mesh(self._panel, index, snapshot, tokens)
+            mesh = Mesh(self._panel, index, snapshot, tokens=tokens)
         else:
             live = await asyncio.to_thread(LiveSnapshot, dataset, policy, self.embedding)
-            mesh = Mesh(self._panel, index, live.current, tokens)
+            mesh = Mesh(self._panel, index, live.current, tokens=tokens)
             follower = CatalogFollower(self._catalog, mesh, live, self._home.dataset)
-            await follower.catch_up(CATCH_UP_S)
-            following = asyncio.create_task(follower.run(), name="follow-catalog")
-            self._closing.callback(following.cancel)
+            events = EventFollower(self._catalog, mesh.histories)
+            await asyncio.gather(follower.catch_up(CATCH_UP_S), events.catch_up(CATCH_UP_S))
+            for name, run in (("follow-catalog", follower.run()), ("follow-events", events.run())):
+                self._closing.callback(asyncio.create_task(run, name=name).cancel)
         await self._panel.refresh()
         refreshing = asyncio.create_task(self._panel.refresh_forever(), name="describe-models")
         self._closing.callback(refreshing.cancel)

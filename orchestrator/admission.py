@@ -121,7 +121,10 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
     surface = surface.at(dict(message.objective_preferences))
     token = PageToken.decode(message.page_token) if message.page_token else None
     deadline = Deadline.after(min(budget_s, surface.deadline_s))
-    user = snapshot.user_store.get(message.user_id)
+    store = snapshot.user_store
+    user = mesh.histories.added_to(
+        store.get(message.user_id), erased=message.user_id in store.erased
+    )
     calls = SourceCalls(deadline, mesh.models.breakers)
     if snapshot.catalog_seq is None:
         calls.record(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.catalog import Catalog, item_catalog, user_catalog
+from recmesh.orchestrator.live_histories import LiveHistories
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.user_store import UserStore
@@ -49,6 +50,7 @@ class Mesh:
     models: ModelPanel
     index: VectorIndex | None
     snapshot: Snapshot
+    histories: LiveHistories = field(default_factory=LiveHistories)
     tokens: AttributionTokens = field(
         default_factory=lambda: AttributionTokens(SigningKeys.random())
     )

@@ -111,6 +111,11 @@ class UserStore:
         """Everybody who was ingested, described or not."""
         return list(self._row)
 
+    @property
+    def erased(self) -> ErasedUsers:
+        """Users who are unknown from now on, whatever is known of them elsewhere."""
+        return self._erased
+
     def with_written(
         self,
         profiles: Mapping[str, UserProfile],

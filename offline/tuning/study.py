@@ -33,7 +33,7 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
 """Samplers by name; compared by ``python benchmarks/tuning_samplers.py``."""
-DEFAULT_SAMPLER = "nsga2"
+DEFAULT_SAMPLER = "tpe"
 
 
 @dataclass(frozen=True)

@@ -25,21 +25,27 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crecmesh/v1/catalog_log.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\"0\n\x12ReadChangesRequest\x12\x1a\n\tafter_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x98\x01\n\x13ReadChangesResponse\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12(\n\x06tables\x18\x03 \x03(\x0b\x32\x18.recmesh.v1.TableChanges\x12\x14\n\x0c\x65rasure_salt\x18\x04 \x01(\x0c\x12\x1a\n\x12\x65rased_user_hashes\x18\x05 \x03(\x0c\",\n\x0cTableChanges\x12\r\n\x05table\x18\x01 \x01(\t\x12\r\n\x05\x61rrow\x18\x02 \x01(\x0c\x32\x63\n\x11\x43\x61talogLogService\x12N\n\x0bReadChanges\x12\x1e.recmesh.v1.ReadChangesRequest\x1a\x1f.recmesh.v1.ReadChangesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crecmesh/v1/catalog_log.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\"/\n\x11ReadEventsRequest\x12\x1a\n\tafter_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"J\n\x12ReadEventsResponse\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\r\n\x05\x61rrow\x18\x03 \x01(\x0c\"0\n\x12ReadChangesRequest\x12\x1a\n\tafter_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x98\x01\n\x13ReadChangesResponse\x12\x13\n\x0bthrough_seq\x18\x01 \x01(\x03\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12(\n\x06tables\x18\x03 \x03(\x0b\x32\x18.recmesh.v1.TableChanges\x12\x14\n\x0c\x65rasure_salt\x18\x04 \x01(\x0c\x12\x1a\n\x12\x65rased_user_hashes\x18\x05 \x03(\x0c\",\n\x0cTableChanges\x12\r\n\x05table\x18\x01 \x01(\t\x12\r\n\x05\x61rrow\x18\x02 \x01(\x0c\x32\xb0\x01\n\x11\x43\x61talogLogService\x12N\n\x0bReadChanges\x12\x1e.recmesh.v1.ReadChangesRequest\x1a\x1f.recmesh.v1.ReadChangesResponse\x12K\n\nReadEvents\x12\x1d.recmesh.v1.ReadEventsRequest\x1a\x1e.recmesh.v1.ReadEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recmesh.v1.catalog_log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_READEVENTSREQUEST'].fields_by_name['after_seq']._loaded_options = None
+  _globals['_READEVENTSREQUEST'].fields_by_name['after_seq']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_READCHANGESREQUEST'].fields_by_name['after_seq']._loaded_options = None
   _globals['_READCHANGESREQUEST'].fields_by_name['after_seq']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_READCHANGESREQUEST']._serialized_start=73
-  _globals['_READCHANGESREQUEST']._serialized_end=121
-  _globals['_READCHANGESRESPONSE']._serialized_start=124
-  _globals['_READCHANGESRESPONSE']._serialized_end=276
-  _globals['_TABLECHANGES']._serialized_start=278
-  _globals['_TABLECHANGES']._serialized_end=322
-  _globals['_CATALOGLOGSERVICE']._serialized_start=324
-  _globals['_CATALOGLOGSERVICE']._serialized_end=423
+  _globals['_READEVENTSREQUEST']._serialized_start=73
+  _globals['_READEVENTSREQUEST']._serialized_end=120
+  _globals['_READEVENTSRESPONSE']._serialized_start=122
+  _globals['_READEVENTSRESPONSE']._serialized_end=196
+  _globals['_READCHANGESREQUEST']._serialized_start=198
+  _globals['_READCHANGESREQUEST']._serialized_end=246
+  _globals['_READCHANGESRESPONSE']._serialized_start=249
+  _globals['_READCHANGESRESPONSE']._serialized_end=401
+  _globals['_TABLECHANGES']._serialized_start=403
+  _globals['_TABLECHANGES']._serialized_end=447
+  _globals['_CATALOGLOGSERVICE']._serialized_start=450
+  _globals['_CATALOGLOGSERVICE']._serialized_end=626
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CatalogLogServiceStub:
-    """Reads the catalog's changes in the order of their sequence numbers.
+    """Reads the catalog's changes, and events, in the order of their sequence numbers.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class CatalogLogServiceStub:
                 request_serializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadChangesRequest.SerializeToString,
                 response_deserializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadChangesResponse.FromString,
                 _registered_method=True)
+        self.ReadEvents = channel.unary_unary(
+                '/recmesh.v1.CatalogLogService/ReadEvents',
+                request_serializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadEventsRequest.SerializeToString,
+                response_deserializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadEventsResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogLogServiceServicer:
-    """Reads the catalog's changes in the order of their sequence numbers.
+    """Reads the catalog's changes, and events, in the order of their sequence numbers.
     """
 
     def ReadChanges(self, request, context):
         """The changes after a sequence number. A key changed twice is told once, as it is now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadEvents(self, request, context):
+        """The events after a sequence number of theirs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +73,11 @@ def add_CatalogLogServiceServicer_to_server(servicer, server):
                     request_deserializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadChangesRequest.FromString,
                     response_serializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadChangesResponse.SerializeToString,
             ),
+            'ReadEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadEvents,
+                    request_deserializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadEventsRequest.FromString,
+                    response_serializer=recmesh_dot_v1_dot_catalog__log__pb2.ReadEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'recmesh.v1.CatalogLogService', rpc_method_handlers)
@@ -70,7 +87,7 @@ def add_CatalogLogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogLogService:
-    """Reads the catalog's changes in the order of their sequence numbers.
+    """Reads the catalog's changes, and events, in the order of their sequence numbers.
     """
 
     @staticmethod
@@ -90,6 +107,33 @@ class CatalogLogService:
             '/recmesh.v1.CatalogLogService/ReadChanges',
             recmesh_dot_v1_dot_catalog__log__pb2.ReadChangesRequest.SerializeToString,
             recmesh_dot_v1_dot_catalog__log__pb2.ReadChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recmesh.v1.CatalogLogService/ReadEvents',
+            recmesh_dot_v1_dot_catalog__log__pb2.ReadEventsRequest.SerializeToString,
+            recmesh_dot_v1_dot_catalog__log__pb2.ReadEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,
