@@ -2,9 +2,8 @@
 
     python -m benchmarks.event_rate                      64 callers, SQLite in a temporary folder
     python -m benchmarks.event_rate --batch 1
-    python -m benchmarks.event_rate --address 127.0.0.1:50051       a mesh that runs
 
-Without an address, runs the writer of a mesh alone in a process of its own, over a catalogue of
+Runs the writer of a mesh alone in a process of its own, over a catalogue of
 10,000 items, and measures in one run: a file that is appended to and synced (fdatasync) event by
 event; callers that each send one batch after another, as fast as they are acknowledged and then at
 a steady rate; and callers that each keep a stream filled. A third of the events are impressions
@@ -61,21 +60,19 @@ async def serve(root: Path) -> None:
     await server.server.wait_for_termination()
 
 
-def events(run: str, caller: int, tokens: AttributionTokens | None) -> Iterator[feedback_pb2.Event]:
+def events(run: str, caller: int, tokens: AttributionTokens) -> Iterator[feedback_pb2.Event]:
     """Events without end: pages of ten, an impression, a click and a dwell of each item."""
     for number in itertools.count():
         user, item = f"u{number % 1000}", f"i{(37 * number + caller) % ITEMS}"
-        token = ""
-        if tokens is not None:
-            token = tokens.issue(
-                request_id=f"{run}-{caller}-{number}",
-                surface="feed",
-                policy_version="bench",
-                issued_at_unix_s=int(time.time()),
-                user_id=user,
-                item_ids=[item, *(f"i{n}" for n in range(9))],
-                campaigns={1: "bench"},
-            )
+        token = tokens.issue(
+            request_id=f"{run}-{caller}-{number}",
+            surface="feed",
+            policy_version="bench",
+            issued_at_unix_s=int(time.time()),
+            user_id=user,
+            item_ids=[item, *(f"i{n}" for n in range(9))],
+            campaigns={1: "bench"},
+        )
         kinds = (
             (common_pb2.EVENT_TYPE_IMPRESSION, token),
             (common_pb2.EVENT_TYPE_CLICK, ""),
@@ -103,9 +100,9 @@ def spread(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def raw(folder: Path, seconds: float) -> dict[str, Any]:
+def raw(folder: Path, seconds: float, tokens: AttributionTokens) -> dict[str, Any]:
     """Appends an event and syncs, over and over: what the disk can do one by one."""
-    one = next(events("raw", 0, None)).SerializeToString()
+    one = next(events("raw", 0, tokens)).SerializeToString()
     took = []
     file = os.open(folder / "raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     end = time.monotonic() + seconds
@@ -130,7 +127,7 @@ async def send_batches(
     callers: int,
     batch: int,
     seconds: float,
-    tokens: AttributionTokens | None,
+    tokens: AttributionTokens,
     events_per_s: float = 0.0,
 ) -> dict[str, Any]:
     """Every caller sends a batch when the one before is acknowledged, and, at a rate, when due.
@@ -165,7 +162,7 @@ async def send_batches(
 
 
 async def send_streams(
-    stub: Any, callers: int, seconds: float, tokens: AttributionTokens | None
+    stub: Any, callers: int, seconds: float, tokens: AttributionTokens
 ) -> dict[str, Any]:
     """Every caller keeps its window filled."""
     took: list[float] = []
@@ -204,19 +201,18 @@ async def send_streams(
 
 
 async def measure(
-    address: str, chosen: argparse.Namespace, tokens: AttributionTokens | None, pid: int | None
+    address: str, chosen: argparse.Namespace, tokens: AttributionTokens, pid: int
 ) -> dict[str, Any]:
     """Batches, then streams. ``pid`` is the writer's, whose CPU is told an event."""
 
     def cpu_s() -> float:
-        return sum(psutil.Process(pid).cpu_times()[:2]) if pid else 0.0
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
 
     async def metered(sending: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         before_s = cpu_s()
         outcome = await sending
-        if pid:
-            cpu_us = 1e6 * (cpu_s() - before_s) / sum(outcome["outcomes"].values())
-            outcome["writer_cpu_us_per_event"] = round(cpu_us)
+        cpu_us = 1e6 * (cpu_s() - before_s) / sum(outcome["outcomes"].values())
+        outcome["writer_cpu_us_per_event"] = round(cpu_us)
         return outcome
 
     callers, batch, seconds = chosen.callers, chosen.batch, chosen.seconds
@@ -239,14 +235,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10, help="events in a message")
     parser.add_argument("--steady", type=float, default=3000.0, help="events a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
-    parser.add_argument("--address", default="")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
         asyncio.run(serve(chosen.serve))
-        return
-    if chosen.address:
-        print(json.dumps(asyncio.run(measure(chosen.address, chosen, None, None)), indent=2))
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -260,9 +252,9 @@ def main() -> None:
         try:
             assert serving.stdout is not None
             address = f"127.0.0.1:{int(serving.stdout.readline())}"
-            outcome = {"raw_before": raw(root, chosen.seconds / 4)}
+            outcome = {"raw_before": raw(root, chosen.seconds / 4, tokens)}
             outcome |= asyncio.run(measure(address, chosen, tokens, serving.pid))
-            outcome["raw_after"] = raw(root, chosen.seconds / 4)
+            outcome["raw_after"] = raw(root, chosen.seconds / 4, tokens)
         finally:
             serving.kill()
             serving.wait()

@@ -21,7 +21,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from recmesh.storage.catalog_tables import ERASED_USERS, HEAD
 from recmesh.storage.database import Database
 from recmesh.storage.erased_users import id_hash
-from recmesh.storage.event_tables import CONSUMER_POSITIONS, EVENT_HEAD, EVENTS, QUARANTINED
+from recmesh.storage.event_tables import (
+    CONSUMER_POSITIONS,
+    EVENT_HEAD,
+    EVENTS,
+    IS_SLOT,
+    QUARANTINED,
+)
 from recmesh.storage.interchange import TIMESTAMP
 
 Row: TypeAlias = dict[str, Any]
@@ -54,6 +60,36 @@ COLUMNS = pa.schema(
     ]
 )
 """What is read of an event; the names are the interchange format's where it has them."""
+
+
+# Made once: making a statement costs more than a small transaction may.
+_LOCKED_HEAD = sa.select(EVENT_HEAD.c.seq).with_for_update()
+_MOVE_HEAD = sa.update(EVENT_HEAD).values(seq=sa.bindparam("to"))
+_INSERT = sa.insert(EVENTS)
+_ERASED = sa.select(ERASED_USERS.c.id_hash).where(
+    ERASED_USERS.c.id_hash.in_(sa.bindparam("some", expanding=True))
+)
+_RECORDED = sa.select(EVENTS.c.caller, EVENTS.c.event_id, EVENTS.c.payload_hash).where(
+    sa.tuple_(EVENTS.c.caller, EVENTS.c.event_id).in_(sa.bindparam("some", expanding=True))
+)
+_COUNTED = sa.select(EVENTS.c.request_id, EVENTS.c.item_id).where(
+    sa.tuple_(EVENTS.c.request_id, EVENTS.c.item_id).in_(sa.bindparam("some", expanding=True)),
+    IS_SLOT,
+)
+# Joined rather than asked for by keys: nearly always there is none.
+_RELEASED = (
+    sa.select(EVENTS.c.seq, QUARANTINED)
+    .select_from(
+        sa.join(
+            EVENTS,
+            QUARANTINED,
+            (QUARANTINED.c.caller == EVENTS.c.caller)
+            & (QUARANTINED.c.event_id == EVENTS.c.event_id)
+            & (QUARANTINED.c.payload_hash == EVENTS.c.payload_hash),
+        )
+    )
+    .where(EVENTS.c.seq > sa.bindparam("after"))
+)
 
 
 class Status(enum.Enum):
@@ -138,6 +174,7 @@ class EventLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._salt: bytes | None = None
 
     def write(self, events: Sequence[CheckedEvent], received_at_ms: int) -> list[Outcome]:
         """Records events in one transaction, in order; durable once this returns.
@@ -149,8 +186,11 @@ class EventLog:
         Raises:
             UnavailableError: the database failed; none was recorded.
         """
+        if self._salt is None:
+            with self._database.reading() as connection:
+                self._salt = bytes(connection.execute(sa.select(HEAD.c.erasure_salt)).scalar_one())
         with self._database.writing() as connection:
-            return _Transaction(connection, events, received_at_ms).record()
+            return _Transaction(connection, self._salt, events, received_at_ms).record()
 
     def read(
         self, after_seq: int = 0, *, limit: int | None = None, columns: Sequence[str] | None = None
@@ -254,16 +294,19 @@ class _Transaction:
     """Records events over one connection, giving out sequence numbers."""
 
     def __init__(
-        self, connection: sa.Connection, events: Sequence[CheckedEvent], received_at_ms: int
+        self,
+        connection: sa.Connection,
+        salt: bytes,
+        events: Sequence[CheckedEvent],
+        received_at_ms: int,
     ) -> None:
         self._connection = connection
+        self._salt = salt
         self._events = events
         self._received_at_ms = received_at_ms
         # Held until the commit, so that numbers become visible in their order and no user is
         # erased between the look for erased users and the insertion.
-        self._seq = int(
-            connection.execute(sa.select(EVENT_HEAD.c.seq).with_for_update()).scalar_one()
-        )
+        self._seq = int(connection.execute(_LOCKED_HEAD).scalar_one())
 
     def record(self) -> list[Outcome]:
         erased = self._erased()
@@ -291,76 +334,28 @@ class _Transaction:
         if accepted:
             self._insert(accepted)
         if aside:
-            self._put_aside([(*found, *key) for key, found in aside.items()])
+            self._put_aside(aside.values())
         return outcomes
 
-    def _erased(self) -> set[str]:
-        salt = bytes(self._connection.execute(sa.select(HEAD.c.erasure_salt)).scalar_one())
-        ids = {event.row[name] for event in self._events for name in ("user_id", "item_id")}
-        by_hash = {id_hash(salt, id_): id_ for id_ in ids}
-        column = ERASED_USERS.c.id_hash
-        return {
-            by_hash[bytes(found)]
-            for some in _chunks(by_hash)
-            for found in self._connection.execute(
-                sa.select(column).where(column.in_(some))
-            ).scalars()
-        }
+    def _rows(self, statement: sa.Select[Any], values: Iterable[Any]) -> Iterator[Any]:
+        for some in _chunks(values):
+            yield from self._connection.execute(statement, {"some": some})
 
-    def _found(
-        self, table: sa.Table, keys: Iterable[Key], *others: sa.Column[Any]
-    ) -> Iterator[Any]:
-        """Rows of the keys, with ``others`` of their columns."""
-        key = sa.tuple_(table.c.caller, table.c.event_id)
-        for some in _chunks(dict.fromkeys(keys)):
-            yield from self._connection.execute(
-                sa.select(table.c.caller, table.c.event_id, *others).where(key.in_(some))
-            )
+    def _erased(self) -> set[str]:
+        ids = {event.row[name] for event in self._events for name in ("user_id", "item_id")}
+        by_hash = {id_hash(self._salt, id_): id_ for id_ in ids}
+        return {by_hash[bytes(row.id_hash)] for row in self._rows(_ERASED, by_hash)}
 
     def _recorded(self) -> dict[Key, bytes]:
-        found = self._found(EVENTS, (e.key for e in self._events), EVENTS.c.payload_hash)
+        """Payloads of those of the events that the log has."""
+        keys = dict.fromkeys(event.key for event in self._events)
+        found = self._rows(_RECORDED, keys)
         return {(row.caller, row.event_id): bytes(row.payload_hash) for row in found}
 
-    def _released(self, accepted: Sequence[CheckedEvent]) -> dict[Key, int]:
-        """When events that leave the quarantine came first; takes them out."""
-        payloads = {event.key: event.row["payload_hash"] for event in accepted}
-        others = QUARANTINED.c.payload_hash, QUARANTINED.c.received_at
-        released = {
-            (row.caller, row.event_id): row.received_at
-            for row in self._found(QUARANTINED, payloads, *others)
-            if payloads[row.caller, row.event_id] == bytes(row.payload_hash)
-        }
-        if released:
-            keys = [{"c": key[0], "e": key[1], "p": payloads[key]} for key in released]
-            self._connection.execute(
-                sa.delete(QUARANTINED).where(
-                    QUARANTINED.c.caller == sa.bindparam("c"),
-                    QUARANTINED.c.event_id == sa.bindparam("e"),
-                    QUARANTINED.c.payload_hash == sa.bindparam("p"),
-                ),
-                keys,
-            )
-        return released
-
-    def _slots_counted(self, accepted: Sequence[CheckedEvent]) -> set[Key]:
-        slots = {slot for event in accepted if (slot := _slot(event.row))}
-        key = sa.tuple_(EVENTS.c.request_id, EVENTS.c.item_id)
-        return {
-            (row.request_id, row.item_id)
-            for some in _chunks(slots)
-            for row in self._connection.execute(
-                sa.select(EVENTS.c.request_id, EVENTS.c.item_id).where(
-                    key.in_(some),
-                    EVENTS.c.event_type == sa.literal_column("'impression'"),
-                    EVENTS.c.request_id != sa.literal_column("''"),
-                    EVENTS.c.counted,
-                )
-            )
-        }
-
     def _insert(self, accepted: Sequence[CheckedEvent]) -> None:
-        first_received = self._released(accepted)
-        counted = self._slots_counted(accepted)
+        before_seq = self._seq
+        slots = {slot for event in accepted if (slot := _slot(event.row))}
+        counted = {(row.request_id, row.item_id) for row in self._rows(_COUNTED, slots)}
         rows = []
         for event in accepted:
             self._seq += 1
@@ -369,36 +364,47 @@ class _Transaction:
                 event.row
                 | {
                     "seq": self._seq,
-                    "received_at": first_received.get(event.key, self._received_at_ms),
+                    "received_at": self._received_at_ms,
                     "counted": slot not in counted,
                 }
             )
             if slot is not None:
                 counted.add(slot)
-        self._connection.execute(sa.insert(EVENTS), rows)
-        self._connection.execute(sa.update(EVENT_HEAD).values(seq=self._seq))
+        self._connection.execute(_INSERT, rows)
+        self._connection.execute(_MOVE_HEAD, {"to": self._seq})
+        self._release(before_seq)
 
-    def _put_aside(self, found: Sequence[tuple[CheckedEvent, str, Key, bytes]]) -> None:
+    def _release(self, after_seq: int) -> None:
+        """Takes events recorded just now out of the quarantine, and keeps when they came first."""
+        released = self._connection.execute(_RELEASED, {"after": after_seq}).all()
+        if not released:
+            return
+        self._connection.execute(
+            sa.update(EVENTS)
+            .where(EVENTS.c.seq == sa.bindparam("at"))
+            .values(received_at=sa.bindparam("first")),
+            [{"at": row.seq, "first": row.received_at} for row in released],
+        )
+        key = QUARANTINED.primary_key.columns
+        self._connection.execute(
+            sa.delete(QUARANTINED).where(*(c == sa.bindparam(f"of_{c.name}") for c in key)),
+            [{f"of_{c.name}": getattr(row, c.name) for c in key} for row in released],
+        )
+
+    def _put_aside(self, found: Iterable[tuple[CheckedEvent, str]]) -> None:
         insert: Any = (
             postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         )
         statement = insert(QUARANTINED)
+        copied = ("caller", "event_id", "payload_hash", "user_id", "item_id")
         rows = [
-            {
-                "caller": caller,
-                "event_id": event_id,
-                "payload_hash": payload,
-                "user_id": event.row["user_id"],
-                "item_id": event.row["item_id"],
-                "received_at": self._received_at_ms,
-                "reason": reason,
-                "event": event.event,
-            }
-            for event, reason, (caller, event_id), payload in found
+            {name: event.row[name] for name in copied}
+            | {"received_at": self._received_at_ms, "reason": reason, "event": event.event}
+            for event, reason in found
         ]
         self._connection.execute(
             statement.on_conflict_do_update(
-                index_elements=["caller", "event_id", "payload_hash"],
+                index_elements=[c.name for c in QUARANTINED.primary_key.columns],
                 set_={"reason": statement.excluded.reason},
             ),
             rows,
