@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from recmesh.cli.main import app
 from recmesh.cli.written_data import opened_database
 from recmesh.deployments.event_check import FUTURE_S, PAST_S, TOKEN_S
-from recmesh.deployments.feedback_methods import STREAM_EVENTS
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.policy import DEFAULT_POLICY
@@ -357,29 +356,6 @@ async def test_a_stream_ends_at_a_bad_message_after_the_outcomes_before_it(
     assert [row["event_id"] for row in await recorded(home)] == ["e1", "e2"]
     outcomes, call = await stream(caller, [])
     assert (outcomes, await call.code()) == ([], grpc.StatusCode.OK)
-
-
-async def test_a_caller_that_does_not_listen_is_held_back(caller: Caller, home: Home) -> None:
-    # Outcomes carry the id: large enough that unread ones fill the connection's windows.
-    call = caller.feedback.StreamEvents(timeout=30)
-    sent = 0
-
-    async def send() -> None:
-        nonlocal sent
-        while True:
-            (request,) = streamed(event(f"{sent}".rjust(128, "-"), query="x" * 2000))
-            await call.write(request)
-            sent += 1
-
-    sending = asyncio.create_task(send())
-    before = -1
-    async with asyncio.timeout(25):
-        while before != sent or sent < STREAM_EVENTS:
-            before = sent
-            await asyncio.sleep(1)
-    assert await caller.record(event("another")) == [ACCEPTED], "others are served"
-    sending.cancel()
-    call.cancel()
 
 
 async def test_an_erased_doctors_events_are_gone_and_refused(caller: Caller, home: Home) -> None:
