@@ -161,7 +161,9 @@ class Encoder:
                 f"{self._weights.file} is not the {self._weights.name} that was tested: its "
                 f"SHA-256 is {digest}, not {self._weights.sha256}; reinstall its package"
             )
-        return f"{self._weights.name}-{digest[:8]}"
+        # A folder that is named after its version keeps that name.
+        name = self._weights.name.removesuffix(f"-{digest[:8]}")
+        return f"{name}-{digest[:8]}"
 
     def _load(self) -> Backend:
         with self._lock:

@@ -70,7 +70,9 @@ def test_a_gain_on_unseen_queries_is_kept(
     folder = Path(str(outcome["folder"]))
     assert folder.parent == tmp_path / "encoders"
     assert json.loads((folder / "card.json").read_text()) == outcome
-    assert Encoder(find_weights(str(folder))).encode(["heart"]).shape == (1, 16)
+    kept = Encoder(find_weights(str(folder)))
+    assert kept.version == outcome["version"]
+    assert kept.encode(["heart"]).shape == (1, 16)
     assert not list((tmp_path / "encoders" / ".training").iterdir())
 
 

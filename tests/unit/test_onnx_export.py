@@ -73,7 +73,9 @@ def test_the_command_keeps_it_beside_its_card(
     folder = Path(outcome["folder"])
     assert folder == tmp_path / "encoders" / outcome["version"]
     assert json.loads((folder / "card.json").read_text())["mean_cosine"] > 0.98
-    assert np.isfinite(Encoder(find_weights(str(folder))).encode(["heart"])).all()
+    kept = Encoder(find_weights(str(folder)))
+    assert kept.version == outcome["version"]
+    assert np.isfinite(kept.encode(["heart"])).all()
 
 
 def test_what_cannot_be_exported_is_said(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

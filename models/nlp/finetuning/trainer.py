@@ -32,10 +32,10 @@ class FineTuning:
         ConfigurationError: a setting is out of its range.
     """
 
-    steps: int = 160
+    steps: int = 40
     batch: int = 64
     """Anchors a step; each is compared with the texts of all."""
-    learning_rate: float = 3e-5
+    learning_rate: float = 5e-5
     """Peak; rises over the first tenth, then falls to 0 in a straight line."""
     weight_decay: float = 0.01
     scale: float = 20.0
