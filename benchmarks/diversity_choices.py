@@ -122,6 +122,7 @@ def served(
             catalog=catalog,
             rows=rows,
             relevance=relevant[user],
+            affinity=np.zeros_like(relevant[user]),  # these surfaces do not weigh it
             now_unix_s=of.now_unix_s,
             half_life_days=surface.half_life_days,
         )

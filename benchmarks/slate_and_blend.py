@@ -47,6 +47,12 @@ def without_rules(diversity: str) -> SlateRules:
     return SlateRules(diversity=diversity, diversity_strength=STRENGTH)
 
 
+def without_interests(diversity: str) -> SlateRules:
+    """All rules but the match with interests and the reserved slots."""
+    left_out = {"diversity": diversity, "calibration_weight": 0.0, "exploration_slots": ()}
+    return ALL_RULES.model_copy(update=left_out)
+
+
 def instance(rng: np.random.Generator, n: int, n_topics: int) -> SlateCandidates:
     """Candidates with one to three topics of ``n_topics``, and every column there is."""
     topics = np.zeros(n, np.uint64)
@@ -176,7 +182,7 @@ def gaps(
     """Instances that have full slates, with their slates."""
     for _ in range(repeats):
         candidates = instance(rng, n, n_topics)
-        if rules.calibration_weight == 0:
+        if rules == without_rules(rules.diversity):
             candidates = SlateCandidates(utility=candidates.utility, topics=candidates.topics)
         slate = select(candidates, rules, slots)
         if len(slate.chosen) == slots:
@@ -190,6 +196,7 @@ def show_gaps(rng: np.random.Generator, repeats: int) -> None:
     for diversity in ("mmr", "dpp"):
         for name, rules in (
             ("diversity alone", without_rules(diversity)),
+            ("caps, pins, sponsored", without_interests(diversity)),
             ("all rules", with_rules(diversity)),
         ):
             slots = (5,) if rules.exploration_slots else ()
