@@ -21,10 +21,13 @@ from recmesh.cli.item_vectors import item_vectors
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.train import Job, train_one
 from recmesh.cli.written_data import current_dataset, index_position
+from recmesh.deployments.encoder_pool import encoder_pool
+from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.nlp.encoder import Encoder, resolved
 from recmesh.models.nlp.query_log import asked
-from recmesh.models.nlp.training import item_texts
+from recmesh.models.nlp.training import item_texts, texts_to_embed
+from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
@@ -231,6 +234,30 @@ def _trained(
     return store.load("nlp", published.version)
 
 
+def embed_on_ray(home: Home, dataset: Dataset, encoder: str, workers: int, bars: Progress) -> None:
+    """Embeds what no training has embedded yet, on several Ray workers.
+
+    Raises:
+        ConfigurationError: a node has other weights, or no room for the workers.
+        UnavailableError: the cluster does not answer, or its workers die again and again.
+    """
+    choice = resolved(encoder)
+    task = bars.add_task(f"embedding, {workers} workers", total=None)
+    running = running_mesh(home)
+    address = running.ray_address if running else MeshConfig.load().ray.address
+    with encoder_pool(home, address, choice, workers) as embed_parts:
+        encode_cached(
+            Encoder.choose(choice),
+            texts_to_embed(dataset).all,
+            home.text_vectors,
+            lambda done, total, what: bars.update(
+                task, completed=done, total=total, description=f"{what}, {workers} workers"
+            ),
+            embed_parts,
+        )
+    bars.remove_task(task)
+
+
 def build_command(
     dim: Annotated[
         int, typer.Option(min=0, help="The encoder's first dimensions only. 0: all of them.")
@@ -241,6 +268,10 @@ def build_command(
     validate: Annotated[
         bool, typer.Option(help="Measure and calibrate on the last events first.")
     ] = True,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Ray workers that embed, a CPU each. 1: this process, all CPUs."),
+    ] = 1,
     uri: Annotated[
         str, typer.Option(help="A Milvus server. Default: the running mesh's, or the embedded.")
     ] = "",
@@ -252,6 +283,9 @@ def build_command(
     of its own. Stopped or killed, the same command goes on where it was. Nothing that serves
     changes until: recmesh embed switch
 
+    --workers spreads the embedding over the running mesh's Ray cluster, the configured one, or
+    one that is started for it.
+
     Examples:
 
         recmesh embed build
@@ -259,10 +293,14 @@ def build_command(
         recmesh embed build --dim 64
 
         recmesh embed build --encoder ./encoders/cardiology --json
+
+        recmesh embed build --workers 16
     """
     home = Home.from_environment()
     with clear_errors("recmesh embed build"), only_build(home), progress_bars(as_json) as progress:
         dataset = current_dataset(home)
+        if workers > 1:
+            embed_on_ray(home, dataset, encoder, workers, progress)
         artifact = _trained(home, dataset, dim, encoder, validate, progress)
         record, changed = build(home, dataset, artifact, uri, progress)
     if as_json:

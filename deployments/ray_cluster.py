@@ -49,11 +49,11 @@ def _environment_has_token() -> bool:
     return any(variable in os.environ for variable in TOKEN_VARIABLES)
 
 
-def start_cluster(home: Home, num_cpus: float) -> str:
+def start_cluster(home: Home, num_cpus: float, *, serving: bool = True) -> str:
     """Starts a cluster that ends with this process, however it ends. Returns its address.
 
     Only who can read the home folder can join it. ``num_cpus`` 0 is this machine's, at least
-    2: replicas reserve fractions of them.
+    2: replicas reserve fractions of them. Not ``serving``, it is for tasks only.
     """
     if not _environment_has_token():
         token = _token_file(home)
@@ -72,12 +72,15 @@ def start_cluster(home: Home, num_cpus: float) -> str:
             namespace=NAMESPACE,
             _node_ip_address="127.0.0.1",
         )
-    _start_serve()
+    if serving:
+        _start_serve()
     return str(context.address_info["gcs_address"])
 
 
-def join_cluster(home: Home, address: str) -> None:
+def join_cluster(home: Home, address: str, *, serving: bool = True) -> None:
     """Connects this process to a running cluster: the home folder's own, or another one.
+
+    ``serving``: Serve is to run on it.
 
     Raises:
         UnavailableError: there is none, or it does not take the token.
@@ -96,7 +99,8 @@ def join_cluster(home: Home, address: str) -> None:
     except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
         reason = str(error).splitlines()[0]
         raise UnavailableError(f"cannot join the Ray cluster at {address}: {reason}") from error
-    _start_serve()
+    if serving:
+        _start_serve()
 
 
 def _reach(address: str) -> None:

@@ -3,7 +3,9 @@ and the words to correct a query's spelling by."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,32 @@ def distinct(column: pa.ChunkedArray) -> set[str]:
     return set(pc.unique(pc.list_flatten(column)).to_pylist()) - {"", None}
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is embedded of a data set."""
+
+    items: list[str]
+    """In the data set's order."""
+    specialties: list[str]
+    """Those of items and of users, sorted."""
+    queries: Mapping[str, Mapping[str, float]]
+    """Queries that were asked, with the items that were clicked for each."""
+
+    @property
+    def all(self) -> list[str]:
+        """Items, specialties, queries."""
+        return [*self.items, *self.specialties, *self.queries]
+
+
+def texts_to_embed(dataset: Dataset, until: datetime | None = None) -> Texts:
+    """What training embeds; queries that were asked before ``until``."""
+    return Texts(
+        item_texts(dataset),
+        sorted(distinct(dataset.items["specialties"]) | distinct(dataset.users["specialties"])),
+        kept(query_clicks(dataset, until, min_users=MIN_USERS)),
+    )
+
+
 def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     """Embeds items, specialties and earlier queries, and tunes how fast reading history fades.
 
@@ -59,22 +87,18 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
     encoder = Encoder.choose(choice)
     cache = Path(str(parameters["cache"])) if parameters.get("cache") else None
     item_ids: list[str] = dataset.items["item_id"].to_pylist()
-    specialties = sorted(
-        distinct(dataset.items["specialties"]) | distinct(dataset.users["specialties"])
-    )
-    texts = item_texts(dataset)
-    clicks = kept(query_clicks(dataset, options.until, min_users=MIN_USERS))
-    vectors = encode_cached(encoder, [*texts, *specialties, *clicks], cache, options.progress)
+    texts = texts_to_embed(dataset, options.until)
+    vectors = encode_cached(encoder, texts.all, cache, options.progress)
     dim = dimensions(int(parameters.get("dim", 0)), vectors.shape[1])
     item_vectors, specialty_vectors, query_vectors = np.split(
-        truncated(vectors, dim), [len(texts), len(texts) + len(specialties)]
+        truncated(vectors, dim), [len(texts.items), len(texts.items) + len(texts.specialties)]
     )
     mean, covariance = _moments(item_vectors)
-    words, word_counts = vocabulary([*texts, *specialties, *clicks])
+    words, word_counts = vocabulary(texts.all)
 
     tuning = _tuning_set(dataset, options, item_ids)
     profile_events = float(parameters.get("profile_events", PROFILE_EVENTS))
-    by_specialty = dict(zip(specialties, specialty_vectors, strict=True))
+    by_specialty = dict(zip(texts.specialties, specialty_vectors, strict=True))
     tried = (
         (float(parameters["half_life_days"]),)
         if "half_life_days" in parameters
@@ -109,7 +133,7 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
             "encoder is English and general, not medical. The half-life is chosen on each "
             f"tuning user's last event before trained_until (mean percentile "
             f"{percentiles[half_life]:.3f} over {len(tuning)} users): no held-out metric. "
-            f"Remembers {len(clicks)} queries that at least {MIN_USERS} doctors asked."
+            f"Remembers {len(texts.queries)} queries that at least {MIN_USERS} doctors asked."
         ),
     )
     return TrainedModel(
@@ -120,12 +144,12 @@ def train(dataset: Dataset, options: TrainOptions) -> TrainedModel:
             "mean": mean,
             "covariance": covariance,
             "word_counts": word_counts,
-            **packed(clicks, item_ids, query_vectors),
+            **packed(texts.queries, item_ids, query_vectors),
         },
         strings={
             "item_ids": item_ids,
-            "specialties": specialties,
-            "queries": list(clicks),
+            "specialties": texts.specialties,
+            "queries": list(texts.queries),
             "words": words,
         },
     )

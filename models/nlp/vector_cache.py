@@ -13,7 +13,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,10 @@ PART = 256
 """Texts embedded between two writes: some ten seconds' work."""
 MOST_PARTS = 64
 """More are joined into one."""
+
+EmbedParts = Callable[[Sequence[Sequence[str]]], Iterator[tuple[int, Float32]]]
+"""Embeds parts of texts, in any order: yields each part's number and its vectors
+``[len(part), dim]``, once."""
 
 
 def _keys(texts: Sequence[str]) -> list[bytes]:
@@ -61,11 +65,16 @@ def _write(file: Path, vectors: Mapping[bytes, Float32]) -> None:
 
 
 def encode_cached(
-    encoder: Encoder, texts: Sequence[str], folder: Path | None, progress: Progress = silent
+    encoder: Encoder,
+    texts: Sequence[str],
+    folder: Path | None,
+    progress: Progress = silent,
+    embed_parts: EmbedParts | None = None,
 ) -> Float32:
     """Unit vectors ``[len(texts), dim]``; only texts that ``folder`` does not know are embedded.
 
-    Vectors of two encoder versions never mix.
+    Vectors of two encoder versions never mix. ``embed_parts`` does the work in place of
+    ``encoder``, with the same weights; only this process writes.
     """
     if folder is None:
         return encoder.encode(texts, progress)
@@ -75,14 +84,22 @@ def encode_cached(
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     # Texts of like length share a batch, so little is spent on padding.
     new = sorted(missing.items(), key=lambda pair: len(pair[1]))
-    for start in range(0, len(new), PART):
-        part = dict(new[start : start + PART])
-        made = dict(zip(part, encoder.encode(list(part.values())), strict=True))
+    parts = [dict(new[start : start + PART]) for start in range(0, len(new), PART)]
+    done = 0
+
+    def one_by_one(of: Sequence[Sequence[str]]) -> Iterator[tuple[int, Float32]]:
+        yield from ((number, encoder.encode(part)) for number, part in enumerate(of))
+
+    embed = embed_parts or one_by_one
+    for number, vectors in embed([list(part.values()) for part in parts]) if parts else ():
+        part = parts[number]
+        made = dict(zip(part, vectors, strict=True))
         name = hashlib.blake2b(b"".join(part), digest_size=8).hexdigest()
         files.append(folder / f"{encoder.version}.{name}.safetensors")
         _write(files[-1], made)
         known.update(made)
-        progress(start + len(part), len(new), "texts embedded")
+        done += len(part)
+        progress(done, len(new), "texts embedded")
     if len(files) > MOST_PARTS:
         whole = folder / f"{encoder.version}.safetensors"
         _write(whole, known)
