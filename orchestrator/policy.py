@@ -123,7 +123,10 @@ class SurfacePolicy(BaseModel):
         if not self.front or not any(preferences.values()):
             return self
         point = preferred_point(self.front, preferences)
-        slate = self.slate.model_copy(update={"diversity_strength": point.diversity_strength})
+        # Points were measured without the match with interests.
+        slate = self.slate.model_copy(
+            update={"diversity_strength": point.diversity_strength, "calibration_weight": 0.0}
+        )
         half_life_days = {**self.half_life_days, EVERY_OTHER_TYPE: point.half_life_days}
         return self.model_copy(
             update={

@@ -83,6 +83,7 @@ def _apply(surface: dict[str, Any], point: dict[str, Any]) -> None:
     surface["objective_weights"] = point["objective_weights"]
     surface["half_life_days"][EVERY_OTHER_TYPE] = point["half_life_days"]
     surface["slate"]["diversity_strength"] = point["diversity_strength"]
+    surface["slate"]["calibration_weight"] = 0.0  # as trials fill pages
 
 
 def rechosen(store: PolicyStore, version: str, surface: str, rule: str) -> str:
