@@ -123,7 +123,7 @@ def timed_ms(work: Callable[..., object], *arguments: object) -> float:
 def line(name: str, times_ms: Sequence[float]) -> None:
     """p50 and p99."""
     p50, p99 = np.percentile(times_ms, [50, 99])
-    print(f"{name:48}{p50:10.3f}{p99:10.3f}", flush=True)
+    print(f"{name:54}{p50:10.3f}{p99:10.3f}", flush=True)
 
 
 def relevance_of(scores: dict[str, Float32], weights: dict[str, float]) -> Float32:
@@ -191,28 +191,28 @@ def gaps(
 
 def show_gaps(rng: np.random.Generator, repeats: int) -> None:
     """Certified everywhere; true where every slate can be tried."""
-    print(f"\n{'gap per slot, in hundredths of utility':48}{'certified':>20}{'true':>20}")
-    print(f"{'':48}{'mean':>10}{'p99':>10}{'mean':>10}{'p99':>10}{'best':>10}")
+    print(f"\n{'gap per slot, in hundredths of utility':54}{'certified':>20}{'true':>20}")
+    print(f"{'':54}{'mean':>10}{'p99':>10}{'mean':>10}{'p99':>10}{'best':>10}")
     for diversity in ("mmr", "dpp"):
         for name, rules in (
             ("diversity alone", without_rules(diversity)),
             ("caps, pins, sponsored", without_interests(diversity)),
             ("all rules", with_rules(diversity)),
         ):
-            slots = (5,) if rules.exploration_slots else ()
+            slots = (4,) if rules.exploration_slots else ()
             small = rules.model_copy(update={"exploration_slots": slots})
             certified, true = [], []
-            for candidates, slate in gaps(rng, small, 12, 5, 5, max(10, repeats // 10)):
-                best, _ = best_slate(problem_of(candidates, small), 5, slate.relaxed)
-                certified.append(100 * slate.gap / 5)
-                true.append(100 * (best - slate.value) / 5)
+            for candidates, slate in gaps(rng, small, 10, 5, 4, max(10, repeats // 5)):
+                best, _ = best_slate(problem_of(candidates, small), 4, slate.relaxed)
+                certified.append(100 * slate.gap / 4)
+                true.append(100 * (best - slate.value) / 4)
             figures = [f(x) for x in (certified, true) for f in (np.mean, p99)]
             found = f"{np.mean(np.array(true) < 1e-4):9.0%}"
-            label = f"{diversity}, {name}, 12 candidates, 5 slots"
-            print(f"{label:48}" + "".join(f"{f:10.2f}" for f in figures) + f" {found}", flush=True)
+            label = f"{diversity}, {name}, 10 candidates, 4 slots"
+            print(f"{label:54}" + "".join(f"{f:10.2f}" for f in figures) + f" {found}", flush=True)
             big = [100 * s.gap / 20 for _, s in gaps(rng, rules, 200, 40, 20, repeats)]
             label = f"{diversity}, {name}, 200 candidates, 20 slots"
-            print(f"{label:48}{np.mean(big):10.2f}{p99(big):10.2f}", flush=True)
+            print(f"{label:54}{np.mean(big):10.2f}{p99(big):10.2f}", flush=True)
 
 
 def p99(values: Sequence[float]) -> float:
@@ -232,7 +232,7 @@ def main(repeats: int) -> None:
     """Prints times, then gaps."""
     rng = np.random.default_rng(0)
     with threadpool_limits(1):
-        print(f"{'milliseconds of one core':48}{'p50':>10}{'p99':>10}")
+        print(f"{'milliseconds of one core':54}{'p50':>10}{'p99':>10}")
         time_blend(rng, repeats)
         time_slates(rng, repeats)
         show_gaps(rng, repeats)

@@ -30,33 +30,34 @@ class InterestMatch:
         self._share = topics.has[:, columns] / np.maximum(topics.size, 1)[:, None].astype(float)
         # Candidates have few of the topics: only those move the logarithms.
         self._of, self._topic = np.nonzero(self._share)
-        self._each = self._share[self._of, self._topic]
+        self._each = (1 - SMOOTHING) * self._share[self._of, self._topic]
+        self._interest_of = self._interest[self._topic]
         self._counts = np.zeros(len(columns))
         self._taken = 0
-        self.divergence = 0.0
-        """Of the selected, times how many they are."""
 
     def _mixed(self, counts: Float64, n: int) -> Float64:
-        return np.asarray(
-            (1 - SMOOTHING) / n * counts + SMOOTHING * self._interest, dtype=np.float64
-        )
+        return np.asarray((1 - SMOOTHING) / n * counts + SMOOTHING * self._interest)
+
+    @property
+    def divergence(self) -> float:
+        """Of the selected, times how many they are."""
+        if not self._taken:
+            return 0.0
+        logs = np.log(self._mixed(self._counts, self._taken))
+        return self._taken * (self._entropy - float(logs @ self._interest))
 
     def cost(self) -> Float64:
-        """What each candidate adds to divergence times length ``[n]``; may be negative."""
+        """What each candidate adds to divergence times length ``[n]``, up to a constant."""
         n = self._taken + 1
         without = self._mixed(self._counts, n)
-        log_gains = np.log1p((1 - SMOOTHING) / n * self._each / without[self._topic])
-        nearer = self._interest[self._topic] * log_gains
-        nearer_by = np.bincount(self._of, nearer, minlength=len(self._share))
-        apart = self._entropy - float(np.log(without) @ self._interest)
-        return np.asarray(n * (apart - nearer_by) - self.divergence)
+        log_gains = np.log1p(self._each / (n * without[self._topic]))
+        nearer = np.bincount(self._of, self._interest_of * log_gains, minlength=len(self._share))
+        return np.asarray(-n * nearer)
 
     def take(self, i: int) -> None:
         """Candidate ``i`` is selected."""
         self._counts += self._share[i]
         self._taken += 1
-        logs = np.log(self._mixed(self._counts, self._taken))
-        self.divergence = self._taken * (self._entropy - float(logs @ self._interest))
 
     def between(self) -> Float64:
         """A distribution between this page's and the user's interests."""

@@ -28,7 +28,7 @@ from recmesh.orchestrator.slate.sponsored_slots import SponsoredSlots
 
 _DIVERSITY: dict[str, type[Mmr] | type[Dpp]] = {"mmr": Mmr, "dpp": Dpp}
 _EXPLORATION = RELAXATION_ORDER.index("exploration_slots") + 1
-_TANGENTS = 4
+_TANGENTS = 3
 """Steps of Frank & Wolfe (1956) towards the bound that the best tangent gives."""
 _NOBODY = np.iinfo(np.int8).max
 
