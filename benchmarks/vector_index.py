@@ -96,6 +96,9 @@ def clustered(count: int, dim: int, clusters: int, spread: float, seed: int) -> 
     return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
 
 
+ABSTRACT = "Some words of an abstract of usual length. " * 30
+
+
 def catalogue(vectors: Float32) -> IndexRows:
     """Items with these vectors, a topic of fifty each, and words of a small vocabulary."""
     count = len(vectors)
@@ -115,6 +118,7 @@ def catalogue(vectors: Float32) -> IndexRows:
             "expires_at": np.full(count, NEVER_UNIX_S),
             "sponsor": [""] * count,
             "campaign_ids": [[]] * count,
+            "abstract": [ABSTRACT] * count,
             "embedding_version": ["bench"] * count,
             "content_hash": [""] * count,
         },
