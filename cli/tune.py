@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.cli.progress_bars import progress_bars
+from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.tuning_workers import search_on_ray
 from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
@@ -99,23 +99,14 @@ def tune_command(
         tuning = Tuning(
             current_dataset(home), base, settings, home.tuning, text_vectors=home.text_vectors
         )
-        with progress_bars(as_json) as bars:
-
-            def steps(name: str) -> Progress:
-                task = bars.add_task(name, total=None)
-
-                def show(done: float, total: float, message: str) -> None:
-                    label = f"{name}: {message}"
-                    bars.update(task, completed=done, total=total, description=label)
-
-                return show
+        with StageProgress(as_json) as shown:
 
             def on_ray(run: TrialRun, chosen: str, progress: Progress) -> None:
                 start = [Parameters.of(base.surfaces[surface], run.candidates.scorers)]
                 search_on_ray(run, tuning.journal, chosen, seed, trials, workers, start, progress)
 
             try:
-                tuned = tuning.run(steps, search=on_ray if workers > 1 else None)
+                tuned = tuning.run(shown.stage, search=on_ray if workers > 1 else None)
             except KeyboardInterrupt:
                 typer.echo("stopped; what was tried is kept, the same command goes on", err=True)
                 raise typer.Exit(130) from None

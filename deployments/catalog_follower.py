@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from pathlib import Path
 
-import structlog
-
 from recmesh.deployments.catalog_log_client import CatalogLogClient
+from recmesh.deployments.following import catch_up, follow
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.erased_users import ErasedUsers
-from recmesh.storage.errors import RecMeshError
-
-log = structlog.get_logger(__name__)
 
 POLL_S = 0.4
 READ_TIMEOUT_S = 2.0
@@ -46,34 +41,16 @@ class CatalogFollower:
 
         Given up, pages say that they lack it until :meth:`run` has made it good.
         """
-        try:
-            async with asyncio.timeout(patience_s):
-                while True:
-                    with contextlib.suppress(RecMeshError):
-                        await self._take_all()
-                        return
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            log.warning("catalog_unknown", waited_s=patience_s)
+        await catch_up(self._take_all, "catalog", POLL_S, patience_s)
 
     async def run(self) -> None:
         """Follows for ever; cancel to end. While nobody answers, the last snapshot serves."""
-        silent = False
-        while True:
-            await asyncio.sleep(POLL_S)
-            try:
-                await self._take_all()
-                if self._reload_due:
-                    await self._reload()
-            except RecMeshError as error:
-                if not silent:
-                    log.warning("catalog_silent", reason=str(error))
-                silent = True
-            except Exception:
-                # The loop outlives whatever one row may bring about.
-                log.exception("following_the_catalog_failed")
-            else:
-                silent = False
+        await follow(self._take_and_reload, "catalog", POLL_S)
+
+    async def _take_and_reload(self) -> None:
+        await self._take_all()
+        if self._reload_due:
+            await self._reload()
 
     async def _take_all(self) -> None:
         self._seq = await self._follow(self._live, self._seq)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
-import structlog
-
 from recmesh.deployments.catalog_log_client import CatalogLogClient
+from recmesh.deployments.following import catch_up, follow
 from recmesh.orchestrator.live_histories import LiveHistories
-from recmesh.storage.errors import RecMeshError
-
-log = structlog.get_logger(__name__)
 
 POLL_S = 0.25
 READ_TIMEOUT_S = 2.0
@@ -31,32 +24,11 @@ class EventFollower:
 
     async def catch_up(self, patience_s: float) -> None:
         """Waits until all that was recorded is known, or for ``patience_s`` seconds."""
-        try:
-            async with asyncio.timeout(patience_s):
-                while True:
-                    with contextlib.suppress(RecMeshError):
-                        await self._take_all()
-                        return
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            log.warning("events_unknown", waited_s=patience_s)
+        await catch_up(self._take_all, "events", POLL_S, patience_s)
 
     async def run(self) -> None:
         """Follows for ever; cancel to end. While nobody answers, what is known serves."""
-        silent = False
-        while True:
-            await asyncio.sleep(POLL_S)
-            try:
-                await self._take_all()
-            except RecMeshError as error:
-                if not silent:
-                    log.warning("events_silent", reason=str(error))
-                silent = True
-            except Exception:
-                # The loop outlives whatever one event may bring about.
-                log.exception("following_events_failed")
-            else:
-                silent = False
+        await follow(self._take_all, "events", POLL_S)
 
     async def _take_all(self) -> None:
         while True:
