@@ -85,6 +85,8 @@ class MilvusProcess:
                     [
                         # Not in our own environment: these are no libraries for Python.
                         *("/usr/bin/env", f"LD_LIBRARY_PATH={libraries}"),
+                        # Into the log below, not into a file in /tmp for every start.
+                        "GLOG_logtostderr=1",
                         str(libraries / "milvus"),
                         str(self._file.absolute()),
                         f"127.0.0.1:{self._port}",
