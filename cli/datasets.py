@@ -12,7 +12,9 @@ from rich.console import Console
 from recmesh.offline.datasets.registry import CONVERTERS, convert
 from recmesh.storage.errors import RecMeshError
 
-datasets_app = typer.Typer(help="Public data sets as interchange files.", no_args_is_help=True)
+datasets_app = typer.Typer(
+    add_completion=False, help="Public data sets as interchange files.", no_args_is_help=True
+)
 
 
 @datasets_app.command("list")

@@ -12,7 +12,9 @@ from recmesh.cli.embed_list import list_command
 from recmesh.cli.embed_switch import rollback_command, switch_command
 from recmesh.cli.embed_verify import verify_command
 
-embed_app = typer.Typer(help="Encoders of texts, and their vectors.", no_args_is_help=True)
+embed_app = typer.Typer(
+    add_completion=False, help="Encoders of texts, and their vectors.", no_args_is_help=True
+)
 
 
 @embed_app.callback()

@@ -22,7 +22,7 @@ from recmesh.offline.evaluation.tuned_policy import tuned_policy
 from recmesh.storage.errors import ConfigurationError, RecMeshError
 from recmesh.storage.home import Home
 
-evaluate_app = typer.Typer(invoke_without_command=True)
+evaluate_app = typer.Typer(add_completion=False, invoke_without_command=True)
 evaluate_app.command("search")(evaluate_search_command)
 evaluate_app.command("cold-start")(cold_start_command)
 evaluate_app.add_typer(embeddings_app, name="embeddings")

@@ -35,8 +35,12 @@ POLL_S = 0.5
 PAGE = 200
 """Events read, or sent again, at a time."""
 
-events_app = typer.Typer(no_args_is_help=True, help="Look at recorded and at quarantined events.")
-quarantine_app = typer.Typer(no_args_is_help=True, help="Events that were not believed, and why.")
+events_app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Look at recorded and at quarantined events."
+)
+quarantine_app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Events that were not believed, and why."
+)
 events_app.add_typer(quarantine_app, name="quarantine")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one event a line.")]

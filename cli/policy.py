@@ -19,6 +19,7 @@ from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.home import Home
 
 policy_app = typer.Typer(
+    add_completion=False,
     help="Versions of the policy: blend weights and slate rules of every surface.",
     no_args_is_help=True,
 )

@@ -23,7 +23,9 @@ from recmesh.v1 import catalog_pb2, catalog_pb2_grpc
 
 TIMEOUT_S = 60.0
 
-app = typer.Typer(no_args_is_help=True, help="Erase doctors everywhere, and prove it.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Erase doctors everywhere, and prove it."
+)
 
 
 @app.callback()

@@ -14,7 +14,11 @@ from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.generate import generate
 from recmesh.storage.errors import RecMeshError
 
-app = typer.Typer(help="A synthetic world of doctors with known truth.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    help="A synthetic world of doctors with known truth.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()

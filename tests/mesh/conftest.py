@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +17,7 @@ import pytest
 
 from recmesh.deployments.ray_cluster import TOKEN_VARIABLES
 from recmesh.models.registry import MODELS
+from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.home import Home
 from tests.small_world import ingested_home, train
 
@@ -36,6 +38,7 @@ class RunningMesh:
                 "RECMESH_HOME": str(self.home.root),
                 "RECMESH_EDGE__ADDRESS": "127.0.0.1:0",
                 "RECMESH_RAY__NUM_CPUS": "4",
+                "RECMESH_ORCHESTRATOR__POLICY": str(self.policy),
             },
             capture_output=True,
             text=True,
@@ -44,6 +47,11 @@ class RunningMesh:
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
+
+    @property
+    def policy(self) -> Path:
+        """The default policy, but patient with models: a test machine may be busy."""
+        return self.home.root / "patient.toml"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -75,6 +83,10 @@ class RunningMesh:
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """Every model trained on the small data set, indexed, up."""
     running = RunningMesh(ingested_home(tmp_path_factory.mktemp("mesh")))
+    default = DEFAULT_POLICY.read_text()
+    patient = default.replace("source_timeout_s = 0.25", "source_timeout_s = 0.8")
+    assert patient != default
+    running.policy.write_text(patient)
     for name in MODELS:
         train(running.home, name)
     running.recmesh("index")

@@ -15,7 +15,6 @@ from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
 CALLERS = 3
 DEADLINE_S = 1.0
-LATE_S = 0.05
 PAUSE_S = 0.02
 RECOVERY_S = 60.0
 
@@ -45,10 +44,6 @@ class Load:
     @property
     def failures(self) -> list[Answer]:
         return [answer for answer in self.answers if answer.failure is not None]
-
-    @property
-    def late(self) -> list[Answer]:
-        return [answer for answer in self.answers if answer.took_s > DEADLINE_S + LATE_S]
 
     async def until(self, wanted: Callable[[Answer], bool], times: int = 1) -> None:
         """Waits until ``times`` answers in a row, from now on, are as wanted."""

@@ -39,7 +39,6 @@ def replica(mesh: RunningMesh, model: str) -> psutil.Process:
 
 def nothing_failed(seen: Load) -> None:
     assert not seen.failures, seen.failures[:3]
-    assert not seen.late, seen.late[:3]
 
 
 @pytest.mark.parametrize("models", [("cf",), ("cf", "behavioral", "nlp")])

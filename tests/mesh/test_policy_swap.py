@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
+from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.policy_store import PolicyStore
 from tests.mesh.conftest import RunningMesh
 from tests.mesh.load import CALLERS, load
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.mesh
 
 
 async def test_promotion_and_rollback_cost_no_page_and_mix_none(mesh: RunningMesh) -> None:
-    text = DEFAULT_POLICY.read_text().replace('name = "default"', 'name = "other"')
+    text = mesh.policy.read_text().replace('name = "default"', 'name = "other"')
     other = PolicyStore(mesh.home.policies).publish(text, {"surface": "feed"})
-    own = Policy.load().version
+    own = Policy.load(mesh.policy).version
     async with load(mesh.address) as seen:
         await seen.until(lambda answer: answer.policy == own)
         await asyncio.to_thread(mesh.recmesh, "policy", "promote", other)

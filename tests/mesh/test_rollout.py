@@ -59,4 +59,3 @@ async def test_redeploy_scale_remove_and_return(mesh: RunningMesh, tmp_path: Pat
         await asyncio.to_thread(up)
         await seen.until_whole()
     assert not seen.failures
-    assert not seen.late

@@ -38,6 +38,7 @@ def _understood(words: list[str]) -> bool:
         "interchange.md",
         "retraining.md",
         "search.md",
+        "tuning.md",
         "world.md",
     ],
 )
