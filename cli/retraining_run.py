@@ -31,7 +31,7 @@ from recmesh.offline.retraining.report import ModelReport, Outcome, Report
 from recmesh.offline.retraining.run_record import Trained, only_retraining
 from recmesh.offline.retraining.sanity import Sample, checked
 from recmesh.orchestrator.index_source import EMBEDDER
-from recmesh.orchestrator.policy import Policy
+from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
@@ -277,7 +277,7 @@ class _Run:
             found = shadow(
                 self.home,
                 self.dataset,
-                Policy.load(self.config.orchestrator.policy_file),
+                PolicyStore(self.home.policies).resolve("", self.config.orchestrator.policy_file),
                 before,
                 {model.name: model.candidate for model in passing},
                 (live, self.embedding or live),

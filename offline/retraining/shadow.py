@@ -69,13 +69,15 @@ def recent_requests(
         ["user_id", "surface", "query"], use_threads=False
     )
     newest = newest_moment(dataset)
-    found = []
+    found: list[recommendation_pb2.RecommendRequest] = []
     for row in asked.aggregate([]).to_pylist():
         surface = row["surface"] if row["surface"] in surfaces else next(iter(surfaces))
         needs_query = surfaces[surface].query == "required"
         if needs_query and not row["query"].strip():
             continue
         request = recommendation_pb2.RecommendRequest(
+            # The same for both pages and in every run, whatever is seeded by it.
+            request_id=f"shadow-{len(found)}",
             surface=surface,
             user_id=row["user_id"],
             query=row["query"] if needs_query else "",
