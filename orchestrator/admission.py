@@ -111,14 +111,14 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
         for field, given in (("snippets", message.snippets), ("as_typed", message.as_typed)):
             if given:
                 raise InvalidRequestError(field, "only where there is a query")
-    known = objectives_of(surface.front) or set(OBJECTIVES)
-    for objective in message.objective_preferences:
-        if objective not in known:
+    if message.objective_preferences:
+        known = objectives_of(surface.front) or set(OBJECTIVES)
+        if not known.issuperset(message.objective_preferences):
             raise InvalidRequestError(
                 "objective_preferences",
                 f"unknown objective; known here are {', '.join(sorted(known))}",
             )
-    surface = surface.at(dict(message.objective_preferences))
+        surface = surface.at(dict(message.objective_preferences))
     token = PageToken.decode(message.page_token) if message.page_token else None
     deadline = Deadline.after(min(budget_s, surface.deadline_s))
     store = snapshot.user_store

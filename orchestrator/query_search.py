@@ -22,6 +22,7 @@ from recmesh.orchestrator.index_source import (
     search,
 )
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.model_source import proposals, retrieve_request
 from recmesh.orchestrator.relevance_feedback import moved_query
 from recmesh.orchestrator.search_fusion import fuse, share_of_best
 from recmesh.storage.vector_index import Hits, IndexQuery
@@ -107,27 +108,12 @@ async def from_query(mesh: Mesh, request: Admitted) -> Found:
 
 async def _earlier(mesh: Mesh, request: Admitted, query: str) -> Scores | None:
     """What earlier queries led to, by the language model's log."""
-    surface = request.message.surface
     if request.surface.fusion.earlier_weight == 0.0 or not mesh.models.can(
-        EMBEDDER, model_pb2.CAPABILITY_RETRIEVE, surface
+        EMBEDDER, model_pb2.CAPABILITY_RETRIEVE, request.message.surface
     ):
         return None
-    wanted = model_pb2.RetrieveRequest(
-        request_id=request.request_id,
-        surface=surface,
-        user=request.features,
-        query=query,
-        limit=request.surface.source_limit,
-        now_unix_s=request.now_unix_s,
-    )
-    answer = await request.calls.ask(
-        EMBEDDER,
-        request.surface.source_timeout_s,
-        lambda timeout_s: mesh.models.clients[EMBEDDER].retrieve(wanted, timeout_s=timeout_s),
-    )
-    if answer is None or len(answer.scores) != len(answer.item_ids):
-        return None
-    return dict(zip(answer.item_ids, answer.scores, strict=True))
+    answer = await proposals(mesh, request, EMBEDDER, retrieve_request(request, query))
+    return None if answer is None else dict(zip(answer.item_ids, answer.scores, strict=True))
 
 
 async def _looked_again(

@@ -18,6 +18,7 @@ from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.found import NOTHING, Found
 from recmesh.orchestrator.index_source import VECTOR_INDEX, from_interests
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.model_source import from_model, retrieve_request
 from recmesh.orchestrator.query_search import from_query
 from recmesh.v1 import common_pb2, model_pb2
 
@@ -46,35 +47,11 @@ class Candidates:
     """The query as it was searched, when its spelling was corrected; empty: as typed."""
 
 
-async def _from_model(
-    mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
-) -> Found:
-    answer = await request.calls.ask(
-        name,
-        request.surface.source_timeout_s,
-        lambda timeout_s: mesh.models.clients[name].retrieve(wanted, timeout_s=timeout_s),
-    )
-    if answer is None:
-        return NOTHING
-    if len(answer.scores) != len(answer.item_ids):
-        request.calls.record(
-            name,
-            common_pb2.SOURCE_STATE_ERROR,
-            0.0,
-            f"gave {len(answer.scores)} scores for {len(answer.item_ids)} items",
-        )
-        return NOTHING
-    request.calls.statuses[name].version = answer.version
-    scores = np.array(answer.scores, np.float32)
-    scores[~np.isfinite(scores)] = np.nan
-    return Found(request.catalog.rows(list(answer.item_ids)), scores)
-
-
 async def _from(
     mesh: Mesh, request: Admitted, source: str, wanted: model_pb2.RetrieveRequest
 ) -> Found:
     if source in mesh.models.clients:
-        return await _from_model(mesh, request, source, wanted)
+        return await from_model(mesh, request, source, wanted)
     if source == VECTOR_INDEX:
         ask = from_query if request.message.query else from_interests
         return await ask(mesh, request)
@@ -134,14 +111,7 @@ async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
         if source not in mesh.models.clients
         or mesh.models.can(source, model_pb2.CAPABILITY_RETRIEVE, surface)
     ]
-    wanted = model_pb2.RetrieveRequest(
-        request_id=request.request_id,
-        surface=surface,
-        user=request.features,
-        query=request.message.query,
-        limit=request.surface.source_limit,
-        now_unix_s=request.now_unix_s,
-    )
+    wanted = retrieve_request(request, request.message.query)
     found = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))
     answers = dict(zip(sources, found, strict=True))
     if request.surface.pins:

@@ -99,7 +99,9 @@ async def _matrix(
         if name == POPULAR:
             columns[name] = request.catalog.popular_scores[rows]
             continue
-        raw = scored.get(name, np.full(len(rows), np.nan, np.float32))
+        raw = scored.get(name)
+        if raw is None:
+            raw = np.full(len(rows), np.nan, np.float32)
         if name == VECTOR_INDEX:
             columns[name] = raw
         elif name not in mesh.models.clients:

@@ -47,6 +47,7 @@ class LanguageModel(FunctionModel):
         super().__init__("nlp", lambda _: None)
         self.vector, self.read_as = [0.0, 0.0, 1.0], ""
         self.log: dict[str, float] = {}
+        self.scores_lacking = 0
         self.asked: list[str] = []
 
     async def embed(
@@ -64,7 +65,8 @@ class LanguageModel(FunctionModel):
         self.asked.append(request.query)
         best = sorted(self.log.items(), key=lambda pair: -pair[1])
         return model_pb2.RetrieveResponse(
-            item_ids=[item_id for item_id, _ in best], scores=[score for _, score in best]
+            item_ids=[item_id for item_id, _ in best],
+            scores=[score for _, score in best[self.scores_lacking :]],
         )
 
 
@@ -142,6 +144,15 @@ async def test_what_earlier_queries_led_to_is_lifted(mesh: Mesh, nlp: LanguageMo
     nlp.log = {"rash": 3.0, "unknown": 1.0}
     after, _ = await found(mesh, "heart")
     assert after.index("rash") < before.index("rash")
+
+
+async def test_a_log_that_answers_nonsense_is_done_without_and_said(
+    mesh: Mesh, nlp: LanguageModel
+) -> None:
+    nlp.log, nlp.scores_lacking = {"rash": 3.0, "stone": 1.0}, 1
+    ids, admitted = await found(mesh, "heart")
+    assert ids
+    assert admitted.calls.statuses["nlp"].detail == "gave 1 scores for 2 items"
 
 
 async def test_a_corrected_query_is_searched_beside_the_typed_one(

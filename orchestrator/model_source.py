@@ -1,0 +1,57 @@
+"""A model as a source: what it proposes, checked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recmesh.orchestrator.admission import Admitted
+from recmesh.orchestrator.found import NOTHING, Found
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.v1 import common_pb2, model_pb2
+
+
+def retrieve_request(request: Admitted, query: str) -> model_pb2.RetrieveRequest:
+    """What models are asked for candidates with; ``query`` is empty where there is none."""
+    return model_pb2.RetrieveRequest(
+        request_id=request.request_id,
+        surface=request.message.surface,
+        user=request.features,
+        query=query,
+        limit=request.surface.source_limit,
+        now_unix_s=request.now_unix_s,
+    )
+
+
+async def proposals(
+    mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
+) -> model_pb2.RetrieveResponse | None:
+    """A model's items with a score each; None, and recorded, when there is no such answer."""
+    answer = await request.calls.ask(
+        name,
+        request.surface.source_timeout_s,
+        lambda timeout_s: mesh.models.clients[name].retrieve(wanted, timeout_s=timeout_s),
+    )
+    if answer is None:
+        return None
+    if len(answer.scores) != len(answer.item_ids):
+        request.calls.record(
+            name,
+            common_pb2.SOURCE_STATE_ERROR,
+            0.0,
+            f"gave {len(answer.scores)} scores for {len(answer.item_ids)} items",
+        )
+        return None
+    request.calls.statuses[name].version = answer.version
+    return answer
+
+
+async def from_model(
+    mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
+) -> Found:
+    """A model's proposals, best first."""
+    answer = await proposals(mesh, request, name, wanted)
+    if answer is None:
+        return NOTHING
+    scores = np.array(answer.scores, np.float32)
+    scores[~np.isfinite(scores)] = np.nan
+    return Found(request.catalog.rows(list(answer.item_ids)), scores)
