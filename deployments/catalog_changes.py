@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
+from recmesh.deployments.arrow_stream import table_bytes, table_of
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.orchestrator.live_snapshot import FOLLOWED
 from recmesh.storage.catalog_log import CatalogLog
@@ -23,10 +22,7 @@ def _message(changes: CatalogChanges) -> catalog_log_pb2.ReadChangesResponse:
         erased_user_hashes=sorted(changes.erased.hashes),
     )
     for name, table in changes.tables.items():
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table)
-        answer.tables.add(table=name, arrow=sink.getvalue().to_pybytes())
+        answer.tables.add(table=name, arrow=table_bytes(table))
     return answer
 
 
@@ -42,9 +38,6 @@ def read_message(catalog: CatalogLog, after_seq: int) -> catalog_log_pb2.ReadCha
 
 def changes_of(message: catalog_log_pb2.ReadChangesResponse) -> CatalogChanges:
     """What a message tells."""
-    tables = {}
-    for part in message.tables:
-        with pa.ipc.open_stream(part.arrow) as stream:
-            tables[part.table] = stream.read_all()
+    tables = {part.table: table_of(part.arrow) for part in message.tables}
     erased = ErasedUsers(message.erasure_salt, frozenset(message.erased_user_hashes))
     return CatalogChanges(message.through_seq, message.head_seq, tables, erased)

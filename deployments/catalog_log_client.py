@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import grpc
@@ -56,24 +57,25 @@ class GrpcCatalogLogClient:
 
     async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
         """See the port."""
-        if self._channel is None:
-            raise UnavailableError("the catalog has no address")
-        stub = catalog_log_pb2_grpc.CatalogLogServiceStub(self._channel)
         request = catalog_log_pb2.ReadChangesRequest(after_seq=after_seq)
-        try:
+        with self._asking() as stub:
             message = await stub.ReadChanges(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise UnavailableError(f"the catalog answered {error.code().name}") from error
         return await asyncio.to_thread(changes_of, message)
 
     async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
         """See the port."""
+        request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
+        with self._asking() as stub:
+            message = await stub.ReadEvents(request, timeout=timeout_s)
+        return events_of(message)
+
+    @contextmanager
+    def _asking(self) -> Iterator[catalog_log_pb2_grpc.CatalogLogServiceAsyncStub]:
+        """Where to ask; a failed call leaves as the port's error."""
         if self._channel is None:
             raise UnavailableError("the catalog has no address")
-        stub = catalog_log_pb2_grpc.CatalogLogServiceStub(self._channel)
-        request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
         try:
-            return events_of(await stub.ReadEvents(request, timeout=timeout_s))
+            yield catalog_log_pb2_grpc.CatalogLogServiceStub(self._channel)
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(f"the catalog answered {error.code().name}") from error
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
+from recmesh.deployments.arrow_stream import table_bytes, table_of
 from recmesh.orchestrator.live_histories import FOLLOWED_EVENTS
 from recmesh.storage.event_log import EventBatch, EventLog
 from recmesh.v1 import catalog_log_pb2
@@ -15,15 +14,11 @@ MOST_EVENTS = 5_000
 def events_message(log: EventLog, after_seq: int) -> catalog_log_pb2.ReadEventsResponse:
     """The next events: as many as fit a message."""
     batch = log.read(after_seq, limit=MOST_EVENTS, columns=FOLLOWED_EVENTS)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.events.schema) as stream:
-        stream.write_table(batch.events)
     return catalog_log_pb2.ReadEventsResponse(
-        through_seq=batch.through_seq, head_seq=batch.head_seq, arrow=sink.getvalue().to_pybytes()
+        through_seq=batch.through_seq, head_seq=batch.head_seq, arrow=table_bytes(batch.events)
     )
 
 
 def events_of(message: catalog_log_pb2.ReadEventsResponse) -> EventBatch:
     """What a message tells."""
-    with pa.ipc.open_stream(message.arrow) as stream:
-        return EventBatch(message.through_seq, message.head_seq, stream.read_all())
+    return EventBatch(message.through_seq, message.head_seq, table_of(message.arrow))

@@ -25,7 +25,7 @@ from recmesh.storage.catalog_tables import (
     SCHEMAS,
     TABLES,
 )
-from recmesh.storage.database import Database
+from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.erased_users import USER_COLUMNS, ErasedUsers, id_hash
 from recmesh.storage.errors import InvalidRequestError
 from recmesh.storage.event_tables import EVENT_HEAD, EVENTS, QUARANTINED
@@ -41,9 +41,6 @@ USER_TABLES: dict[str, sa.Table] = {
     "quarantined_events": QUARANTINED,
 }
 """SQL tables that name users, by their names in :data:`USER_COLUMNS`."""
-
-MOST_PARAMETERS = 500
-"""Values named in one statement; databases limit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +82,6 @@ class Indexed:
 
 
 Write: TypeAlias = Upsert | Delete | Erase | Indexed
-
-
-def _chunks(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[i : i + MOST_PARAMETERS] for i in range(0, len(values), MOST_PARAMETERS)]
 
 
 class CatalogLog:
@@ -185,7 +178,7 @@ class CatalogLog:
                         .select_from(table)
                         .where(sa.or_(*(table.c[column].in_(ids) for column in columns)))
                     ).scalar_one()
-                    for ids in _chunks(user_ids)
+                    for ids in statement_chunks(user_ids)
                 )
         return found
 
@@ -250,7 +243,7 @@ class _Transaction:
     def _erased(self, hashes: Sequence[bytes]) -> set[bytes]:
         return {
             bytes(found)
-            for some in _chunks(hashes)
+            for some in statement_chunks(hashes)
             for found in self._connection.execute(
                 sa.select(ERASED_USERS.c.id_hash).where(ERASED_USERS.c.id_hash.in_(some))
             ).scalars()
@@ -275,7 +268,7 @@ class _Transaction:
         names = [table.c[name] for name in schema.key]
         known = {
             tuple(row[:-1]): not row.deleted
-            for keys in _chunks(write.keys)
+            for keys in statement_chunks(write.keys)
             for row in self._connection.execute(
                 sa.select(*names, table.c.deleted).where(sa.tuple_(*names).in_(keys))
             )
@@ -297,7 +290,7 @@ class _Transaction:
         users = TABLES["users"]
         there = set(write.ingested) | {
             user_id
-            for ids in _chunks(write.user_ids)
+            for ids in statement_chunks(write.user_ids)
             for user_id in self._connection.execute(
                 sa.select(users.c.user_id).where(users.c.user_id.in_(ids))
             ).scalars()
@@ -309,7 +302,9 @@ class _Transaction:
         # No event of theirs may be recorded between this and the commit.
         self._connection.execute(sa.select(EVENT_HEAD.c.seq).with_for_update())
         for name, table in USER_TABLES.items():
-            for column, ids in itertools.product(USER_COLUMNS[name], _chunks(write.user_ids)):
+            for column, ids in itertools.product(
+                USER_COLUMNS[name], statement_chunks(write.user_ids)
+            ):
                 self._connection.execute(sa.delete(table).where(table.c[column].in_(ids)))
         return len(there)
 

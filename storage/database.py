@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -28,6 +29,17 @@ READER_TIMEOUT_S = 5.0
 LOCK_RETRY_S = 0.05
 MIGRATION_LOCK = 7_236_910
 """PostgreSQL's advisory lock under which one process at a time migrates."""
+MOST_PARAMETERS = 500
+"""Values named in one statement; databases limit them."""
+
+T = TypeVar("T")
+
+
+def statement_chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """The values, as many at a time as one statement may name."""
+    remaining = iter(values)
+    while chunk := list(itertools.islice(remaining, MOST_PARAMETERS)):
+        yield chunk
 
 
 class Database:

@@ -9,7 +9,6 @@ position in the transaction that saves its own state: what it counts, it counts 
 from __future__ import annotations
 
 import enum
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recmesh.storage.catalog_tables import ERASED_USERS, HEAD
-from recmesh.storage.database import Database
+from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.erased_users import id_hash
 from recmesh.storage.event_tables import (
     CONSUMER_POSITIONS,
@@ -32,9 +31,6 @@ from recmesh.storage.interchange import TIMESTAMP
 
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
-
-MOST_PARAMETERS = 500
-"""Values named in one statement; databases limit them."""
 
 PAYLOAD_DIFFERS = "payload differs from the event that has this id"
 ERASED = "names a user who was erased; nothing of it is kept"
@@ -149,12 +145,6 @@ class QuarantinedEvent:
     reason: str
     event: bytes
     """The ``recmesh.v1.Event`` as it came."""
-
-
-def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    remaining = iter(values)
-    while chunk := list(itertools.islice(remaining, MOST_PARAMETERS)):
-        yield chunk
 
 
 def save_position(connection: sa.Connection, consumer: str, seq: int) -> None:
@@ -338,7 +328,7 @@ class _Transaction:
         return outcomes
 
     def _rows(self, statement: sa.Select[Any], values: Iterable[Any]) -> Iterator[Any]:
-        for some in _chunks(values):
+        for some in statement_chunks(values):
             yield from self._connection.execute(statement, {"some": some})
 
     def _erased(self) -> set[str]:

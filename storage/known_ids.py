@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
 
 import sqlalchemy as sa
 
 from recmesh.storage.catalog_tables import SCHEMAS, TABLES
-from recmesh.storage.database import Database
+from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.ingested_ids import IngestedIds
 
-MOST_PARAMETERS = 500
 # Made once: making a statement costs more than looking a few ids up.
 _STATES = {
     name: sa.select(TABLES[name].c[SCHEMAS[name].key[0]], TABLES[name].c.deleted).where(
@@ -37,9 +35,8 @@ class KnownIds:
         if not ids:
             return set()
         known = set(self._ingested.among(table, ids))
-        remaining = iter(ids)
         with self._database.reading() as connection:
-            while some := list(itertools.islice(remaining, MOST_PARAMETERS)):
+            for some in statement_chunks(ids):
                 rows = connection.execute(_STATES[table], {"some": some}).all()
                 known |= {row[0] for row in rows if not row.deleted}
                 known -= {row[0] for row in rows if row.deleted}
