@@ -19,22 +19,16 @@ from rich.progress import track
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.models.model import TrainedModel
 from recmesh.models.nlp.query_clicks import WINDOW_S
-from recmesh.models.nlp.query_log import asked
-from recmesh.models.nlp.training import item_texts
 from recmesh.offline.evaluation.fitting import fit, serving_model
 from recmesh.offline.evaluation.temporal_split import EarlierDataset, TemporalSplit
+from recmesh.offline.evaluation.trained_index import trained_index
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
-from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.embedding_registry import EmbeddingVersion
-from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.home import Home
-from recmesh.storage.index_rows import item_rows
 from recmesh.storage.interchange import POSITIVE_EVENT_TYPES
-from recmesh.storage.vector_schema import ITEM_INDEX
 from recmesh.v1 import recommendation_pb2
 
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -76,18 +70,7 @@ def cases(dataset: Dataset, split: TemporalSplit, most: int) -> list[Case]:
 
 async def mesh_of(known: Dataset, nlp: TrainedModel) -> tuple[Mesh, InProcessModelClient]:
     """The pipeline as it would have served when the test period began."""
-    vectors = nlp.tensors["item_vectors"].astype(np.float32)
-    version = str(nlp.card.parameters["embedding_version"])
-    record = EmbeddingVersion(version, "items", vectors.shape[1], len(vectors))
-    artifact = Artifact("unpublished", nlp.card, nlp.tensors, nlp.strings)
-    index = ExactIndex()
-    await index.create("items", ITEM_INDEX, record.dim)
-    await index.upsert(
-        "items",
-        item_rows(
-            known.items, known.campaigns, vectors, item_texts(known), version, asked(artifact)
-        ),
-    )
+    index, record = await trained_index(known, nlp)
     client = InProcessModelClient(serving_model(nlp))
     panel = ModelPanel({"nlp": client})
     await panel.refresh()

@@ -16,7 +16,6 @@ from recmesh.models.model import Progress
 from recmesh.offline.retraining.shadow import (
     Answer,
     Shadow,
-    patient,
     recent_requests,
     shadowed,
 )
@@ -33,6 +32,8 @@ from recmesh.storage.vector_index import IndexQuery, VectorIndex
 from recmesh.v1 import recommendation_pb2
 
 WARM_UP_S = 10.0
+PATIENCE_S = 10.0
+"""Nobody waits for a page here: slowness shows in the ratio, not as a page that lacks a source."""
 
 
 def shadow(
@@ -64,7 +65,8 @@ def shadow(
         UnavailableError: the index does not answer.
     """
     requests = recent_requests(dataset, policy.surfaces, seed)
-    snapshots = [Snapshot.of(dataset, patient(policy), embedding) for embedding in embeddings]
+    served = policy.patient(PATIENCE_S)
+    snapshots = [Snapshot.of(dataset, served, embedding) for embedding in embeddings]
 
     async def run(address: str) -> Shadow:
         index = MilvusIndex(address) if address else None

@@ -189,3 +189,11 @@ class Policy(BaseModel):
             raise ConfigurationError(f"policy {path}: section {error} is missing") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise ConfigurationError(f"policy {path}: {error}") from error
+
+    def patient(self, wait_s: float) -> Policy:
+        """The policy with ``wait_s`` for every request and source: nobody waits for the pages."""
+        surfaces = {
+            name: surface.model_copy(update={"source_timeout_s": wait_s, "deadline_s": wait_s})
+            for name, surface in self.surfaces.items()
+        }
+        return self.model_copy(update={"surfaces": surfaces})

@@ -10,19 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
-from recmesh.models.model import Float32, Int64, Model, Progress, TrainedModel
-from recmesh.models.nlp.training import item_texts
+from recmesh.models.model import Int64, Model, Progress, TrainedModel
 from recmesh.offline.evaluation.cold_cases import Case, ColdPeriod
 from recmesh.offline.evaluation.served_scores import SURFACE
+from recmesh.offline.evaluation.trained_index import trained_index
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
-from recmesh.storage.embedding_registry import EmbeddingVersion
-from recmesh.storage.exact_index import ExactIndex
-from recmesh.storage.index_rows import item_rows
-from recmesh.storage.vector_schema import ITEM_INDEX
 from recmesh.v1 import recommendation_pb2
 
 PATIENCE_S = 10.0
@@ -40,31 +36,6 @@ class ServedPages:
     """Pages that did without a source or a model."""
 
 
-def patient(policy: Policy) -> Policy:
-    """The policy with :data:`PATIENCE_S` for every source."""
-    surfaces = {
-        name: surface.model_copy(update={"source_timeout_s": PATIENCE_S, "deadline_s": PATIENCE_S})
-        for name, surface in policy.surfaces.items()
-    }
-    return policy.model_copy(update={"surfaces": surfaces})
-
-
-async def _indexed(period: ColdPeriod, nlp: TrainedModel) -> tuple[ExactIndex, EmbeddingVersion]:
-    vectors: Float32 = nlp.tensors["item_vectors"].astype(np.float32)
-    embedding = EmbeddingVersion(
-        version=str(nlp.card.parameters["embedding_version"]),
-        collection="items",
-        dim=vectors.shape[1],
-        count=len(vectors),
-    )
-    index = ExactIndex()
-    await index.create(embedding.collection, ITEM_INDEX, embedding.dim)
-    known = period.known
-    rows = item_rows(known.items, known.campaigns, vectors, item_texts(known), embedding.version)
-    await index.upsert(embedding.collection, rows)
-    return index, embedding
-
-
 async def _pages(
     period: ColdPeriod,
     trained: Mapping[str, TrainedModel],
@@ -76,12 +47,12 @@ async def _pages(
 ) -> ServedPages:
     index, embedding = None, None
     if EMBEDDER in trained:
-        index, embedding = await _indexed(period, trained[EMBEDDER])
+        index, embedding = await trained_index(period.known, trained[EMBEDDER])
     clients = {name: InProcessModelClient(model) for name, model in models.items()}
     try:
         panel = ModelPanel(dict(clients))
         await panel.refresh()
-        mesh = Mesh(panel, index, Snapshot.of(period.known, patient(policy), embedding))
+        mesh = Mesh(panel, index, Snapshot.of(period.known, policy.patient(PATIENCE_S), embedding))
         shown, degraded = [], 0
         for number, case in enumerate(cases):
             request = recommendation_pb2.RecommendRequest(

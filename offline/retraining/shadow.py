@@ -11,7 +11,7 @@ import numpy as np
 
 from recmesh.models.model import Progress, silent
 from recmesh.offline.evaluation.fitting import newest_moment
-from recmesh.orchestrator.policy import Policy, SurfacePolicy
+from recmesh.orchestrator.policy import SurfacePolicy
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import RecMeshError
 from recmesh.v1 import common_pb2, recommendation_pb2
@@ -20,8 +20,6 @@ REQUESTS = 200
 LATEST = 20_000
 """Events that requests are drawn from."""
 K = 10
-PATIENCE_S = 10.0
-"""Nobody waits for a page here: slowness shows in the ratio, not as a page that lacks a source."""
 
 Page = recommendation_pb2.RecommendResponse
 Answer = Callable[[recommendation_pb2.RecommendRequest], Awaitable[Page]]
@@ -45,15 +43,6 @@ class Shadow:
     """Median of candidates' over live latency, request by request; in one process."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Why requests failed and what pages lacked, and how often."""
-
-
-def patient(policy: Policy) -> Policy:
-    """The policy without its short deadlines."""
-    surfaces = {
-        name: surface.model_copy(update={"deadline_s": PATIENCE_S, "source_timeout_s": PATIENCE_S})
-        for name, surface in policy.surfaces.items()
-    }
-    return policy.model_copy(update={"surfaces": surfaces})
 
 
 def recent_requests(

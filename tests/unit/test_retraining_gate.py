@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recmesh.cli.retraining_shadow import PATIENCE_S
 from recmesh.models.model import Context, Description, Float32, Model
 from recmesh.offline.evaluation.bootstrap import Interval
 from recmesh.offline.retraining.comparison import Comparison, Protocol, compared, period_to_judge
 from recmesh.offline.retraining.gate import quality_checks, sanity_checks, shadow_checks
 from recmesh.offline.retraining.sanity import Sample, Sanity, checked
-from recmesh.offline.retraining.shadow import Shadow, patient, recent_requests, shadowed
+from recmesh.offline.retraining.shadow import Shadow, recent_requests, shadowed
 from recmesh.orchestrator.policy import Policy
 from recmesh.storage.artifacts import Artifact, ModelCard
 from recmesh.storage.dataset import Dataset
@@ -200,4 +201,4 @@ def test_recent_requests_are_as_users_made_them(data: Dataset, tmp_path: Path) -
         "colleague",
         "stranger",
     }
-    assert all(s.deadline_s >= 10 for s in patient(policy).surfaces.values())
+    assert all(s.deadline_s >= 10 for s in policy.patient(PATIENCE_S).surfaces.values())
