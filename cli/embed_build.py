@@ -20,9 +20,8 @@ from recmesh.cli.index_server import index_server
 from recmesh.cli.item_vectors import item_vectors
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.train import Job, train_one
-from recmesh.cli.written_data import current_dataset, index_position
+from recmesh.cli.written_data import current_dataset, index_position, mesh_config
 from recmesh.deployments.encoder_pool import encoder_pool
-from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.nlp.encoder import Encoder, resolved
 from recmesh.models.nlp.query_log import asked
@@ -244,7 +243,7 @@ def embed_on_ray(home: Home, dataset: Dataset, encoder: str, workers: int, bars:
     choice = resolved(encoder)
     task = bars.add_task(f"embedding, {workers} workers", total=None)
     running = running_mesh(home)
-    address = running.ray_address if running else MeshConfig.load().ray.address
+    address = running.ray_address if running else mesh_config(home).ray.address
     with encoder_pool(home, address, choice, workers) as embed_parts:
         encode_cached(
             Encoder.choose(choice),

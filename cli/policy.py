@@ -13,8 +13,8 @@ from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.policy_plot import plot_command
+from recmesh.cli.served_policy import configured_text, served_policy
 from recmesh.offline.tuning.policy_artifact import rechosen
-from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.home import Home
 
@@ -73,10 +73,11 @@ def show_command(version: Version = "", as_json: AsJson = False) -> None:
 
         recmesh policy show tuned-feed-0a1b2c3d4e5f --json
     """
+    home = Home.from_environment()
     with clear_errors("recmesh policy show"):
-        store = _store()
+        store = PolicyStore(home.policies)
         chosen = version or store.live()
-        text = store.text(chosen) if chosen else DEFAULT_POLICY.read_text()
+        text = store.text(chosen) if chosen else configured_text(home)
         card = store.card(chosen) if chosen else {}
     if as_json:
         typer.echo(json.dumps({"version": chosen or CONFIGURED, "card": card, "policy": text}))
@@ -98,9 +99,9 @@ def diff_command(
 
         recmesh policy diff tuned-feed-0a1b2c3d4e5f
     """
+    home = Home.from_environment()
     with clear_errors("recmesh policy diff"):
-        store = _store()
-        second, first = store.resolve(version), store.resolve(other)
+        second, first = served_policy(home, version), served_policy(home, other)
     left_out = {"surfaces": {name: {"front"} for name in (*first.surfaces, *second.surfaces)}}
     before, after = (
         json.dumps(one.model_dump(mode="json", exclude=left_out), indent=1).splitlines()

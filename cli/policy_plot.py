@@ -9,15 +9,14 @@ import typer
 
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.progress_bars import progress_bars
+from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
 from recmesh.offline.tuning.parameters import Parameters
 from recmesh.offline.tuning.plot import Slates, write_html, write_png
 from recmesh.offline.tuning.tune import Settings, Tuning
-from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
 from recmesh.orchestrator.operating_point import OperatingPoint
 from recmesh.orchestrator.policy import Policy, SurfacePolicy
-from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.errors import ConfigurationError, NotFoundError
 from recmesh.storage.home import Home
 
@@ -49,22 +48,9 @@ def _slates(
         )
     user = run.candidates.users.index(user_id)
     titles = run.candidates.catalog.titles
-    half_lives = policy.surfaces[surface].half_life_days
     found: dict[int, list[str]] = {}
     for place, point in enumerate(front):
-        relevance = point.objective_weights.get("relevance", 1.0) or 1e-9
-        parameters = Parameters(
-            model_weights=point.model_weights,
-            objective_weights={
-                name: weight / relevance
-                for name, weight in point.objective_weights.items()
-                if name != "relevance"
-            },
-            half_life_days=point.half_life_days,
-            diversity_strength=point.diversity_strength,
-            half_lives_days={**half_lives, EVERY_OTHER_TYPE: point.half_life_days},
-        )
-        chosen = run.pages(parameters).chosen[user]
+        chosen = run.pages(Parameters.at(point, policy.surfaces[surface])).chosen[user]
         rows = run.candidates.rows[user, chosen[chosen >= 0]]
         found[place] = [titles[row] for row in rows.tolist()]
     return found
@@ -91,7 +77,7 @@ def plot_command(
     with clear_errors("recmesh policy plot"):
         if out.suffix not in (".html", ".png"):
             raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .html or .png")
-        policy = PolicyStore(home.policies).resolve(version)
+        policy = served_policy(home, version)
         drawn = policy.surfaces.get(surface)
         if drawn is None or not drawn.front:
             raise ConfigurationError(

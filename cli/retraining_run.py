@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from recmesh.cli.embed_build import build, only_build
 from recmesh.cli.embed_verify import LEAST_RECALL, verify
 from recmesh.cli.retraining_shadow import shadow
 from recmesh.cli.retraining_switch import go_back, make_live, take_over
+from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.written_data import current_dataset
-from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
-from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.registry import MODELS, loader
 from recmesh.offline.evaluation.fitting import newest_moment
 from recmesh.offline.retraining.candidate import train_candidate
@@ -31,7 +29,6 @@ from recmesh.offline.retraining.report import ModelReport, Outcome, Report
 from recmesh.offline.retraining.run_record import Trained, only_retraining
 from recmesh.offline.retraining.sanity import Sample, checked
 from recmesh.orchestrator.index_source import EMBEDDER
-from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
@@ -81,8 +78,6 @@ class _Run:
     def go(self) -> Report:
         self.store = ArtifactStore(self.home.artifacts)
         self.registry = EmbeddingRegistry(self.home.vectors)
-        running = running_mesh(self.home)
-        self.config = MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG)
         self.snapshot()
         if self.passing():
             self.train()
@@ -277,7 +272,7 @@ class _Run:
             found = shadow(
                 self.home,
                 self.dataset,
-                PolicyStore(self.home.policies).resolve("", self.config.orchestrator.policy_file),
+                served_policy(self.home),
                 before,
                 {model.name: model.candidate for model in passing},
                 (live, self.embedding or live),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
+from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.tuning_workers import search_on_ray
 from recmesh.cli.written_data import current_dataset
@@ -85,7 +86,7 @@ def tune_command(
         if out is not None and out.suffix not in (".json", ".md"):
             raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .json or .md")
         store = PolicyStore(home.policies)
-        base = store.resolve(policy)
+        base = served_policy(home, policy)
         named = tuple(name.strip() for name in metrics.split(",") if name.strip())
         checked_rule(choose, named)
         settings = Settings(

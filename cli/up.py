@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recmesh.cli.sample_slates import print_sample_slates
+from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.applications import OURS, RUNNING, ApplicationState, deploy
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
@@ -29,7 +30,6 @@ from recmesh.deployments.mesh_host import (
 )
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
-from recmesh.orchestrator.policy import Policy
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError, UnavailableError
 from recmesh.storage.home import Home
 
@@ -97,7 +97,7 @@ async def _serve(file: Path, home: Home, samples: bool, as_json: bool, console: 
     async with hosted_mesh(config, file, home, _Progress(console)) as mesh:
         _announce(console, mesh, as_json)
         if samples:
-            surfaces = Policy.load(config.orchestrator.policy_file).surfaces
+            surfaces = served_policy(home).surfaces
             dataset = current_dataset(home)
             await asyncio.to_thread(
                 print_sample_slates, console, mesh.record.address, dataset, surfaces

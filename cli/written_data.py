@@ -23,11 +23,6 @@ def mesh_config(home: Home) -> MeshConfig:
     return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG)
 
 
-def database_uri(home: Home) -> str:
-    """Which database, by :func:`mesh_config`."""
-    return mesh_config(home).database.uri
-
-
 def local_writer(home: Home) -> CatalogWriter:
     """A writer in this process, for when no mesh runs. It indexes nothing, and is to be started."""
     config = mesh_config(home)
@@ -41,7 +36,7 @@ def opened_database(home: Home) -> Database | None:
     Raises:
         UnavailableError: the database does not answer.
     """
-    return Database.for_reading(database_uri(home), home.database)
+    return Database.for_reading(mesh_config(home).database.uri, home.database)
 
 
 def written_overlay(home: Home) -> CatalogOverlay | None:

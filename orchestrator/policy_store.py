@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
+from recmesh.orchestrator.policy import Policy
 from recmesh.storage.errors import ConfigurationError, DataError, NotFoundError
 
 NAME = "policy.toml"
@@ -126,7 +126,7 @@ class PolicyStore:
         pending.write_text(json.dumps(record))
         pending.replace(self.root / "live.json")
 
-    def resolve(self, name: str, configured: Path = DEFAULT_POLICY) -> Policy:
+    def resolve(self, name: str, configured: Path) -> Policy:
         """A policy by version or file; empty: the live one, else the configured file's."""
         chosen = name or self.live()
         if not chosen:

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
+from recmesh.orchestrator.operating_point import OperatingPoint
 from recmesh.orchestrator.policy import SurfacePolicy
 
 SMALLEST_WEIGHT = 1e-3
@@ -48,6 +49,22 @@ class Parameters:
             half_life_days=surface.half_life_days[EVERY_OTHER_TYPE],
             diversity_strength=surface.slate.diversity_strength,
             half_lives_days=surface.half_life_days,
+        )
+
+    @classmethod
+    def at(cls, point: OperatingPoint, surface: SurfacePolicy) -> Parameters:
+        """What a point of the surface's front says."""
+        relevance = point.objective_weights.get("relevance", 1.0) or 1e-9
+        return cls(
+            model_weights=point.model_weights,
+            objective_weights={
+                name: weight / relevance
+                for name, weight in point.objective_weights.items()
+                if name != "relevance"
+            },
+            half_life_days=point.half_life_days,
+            diversity_strength=point.diversity_strength,
+            half_lives_days={**surface.half_life_days, EVERY_OTHER_TYPE: point.half_life_days},
         )
 
     @classmethod

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
+from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.home import Home
 from tests.small_world import tastes_home
@@ -100,3 +101,15 @@ def test_what_cannot_be_tuned_is_said(words: tuple[str, ...], said: str) -> None
 def test_what_has_no_front_is_not_drawn(tmp_path: Path) -> None:
     assert "has no front" in refused("policy", "plot", "--out", str(tmp_path / "x.html"))
     assert "use .html or .png" in refused("policy", "plot", "--out", str(tmp_path / "x.svg"))
+
+
+def test_the_configured_file_is_what_serves_while_none_is_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(DEFAULT_POLICY.read_text().replace('name = "default"', 'name = "mine"'))
+    monkeypatch.setenv("RECMESH_ORCHESTRATOR__POLICY", str(mine))
+    assert answer("policy", "show")["policy"] == mine.read_text()
+    assert recmesh("policy", "diff", str(DEFAULT_POLICY)).startswith("--- mine-")
+    monkeypatch.setenv("RECMESH_ORCHESTRATOR__POLICY", str(tmp_path / "gone.toml"))
+    assert "gone.toml does not exist" in " ".join(refused("policy", "show").split())

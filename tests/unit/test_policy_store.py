@@ -32,7 +32,7 @@ def test_what_was_published_is_there_and_serves_nobody(store: PolicyStore) -> No
     assert store.load(version).version == version
     assert store.card(version) == CARD
     assert store.live() == ""
-    assert store.resolve("").name == "default"
+    assert store.resolve("", DEFAULT_POLICY).name == "default"
 
 
 def test_promotion_and_the_way_back(store: PolicyStore) -> None:
@@ -40,7 +40,7 @@ def test_promotion_and_the_way_back(store: PolicyStore) -> None:
     assert store.make_live(one)
     assert not store.make_live(one)
     assert store.make_live(two)
-    assert store.resolve("").version == two
+    assert store.resolve("", DEFAULT_POLICY).version == two
     assert store.rollback() == one
     with pytest.raises(ConfigurationError, match="nothing was promoted"):
         store.rollback()
