@@ -78,6 +78,12 @@ class TermSets:
         return np.asarray(~self.bits[rows].any(axis=1), np.bool_)
 
 
+def unpacked(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """Sets of terms ``[..., n_words]`` as 0 and 1 ``[..., 64 · n_words]``; place i is term i."""
+    octets = np.ascontiguousarray(bits, "<u8").view(np.uint8)
+    return np.unpackbits(octets, axis=-1, bitorder="little")
+
+
 def name_codes(names: pa.ChunkedArray) -> Int64:
     """A code for the first name of every row's list ``[n_rows]``; 0: there is none.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from recmesh.orchestrator.catalog import Catalog, TermSets
+from recmesh.orchestrator.catalog import Catalog, TermSets, unpacked
 from recmesh.v1 import recommendation_pb2
 
 Int32 = npt.NDArray[np.int32]
@@ -27,9 +27,7 @@ def _most(values: list[str], counts: npt.NDArray[np.int64]) -> Counts:
 
 
 def _terms(sets: TermSets, rows: Int32) -> Counts:
-    # Little-endian bytes of the words, so that bit i of a row is term i.
-    octets = sets.bits[rows].astype("<u8").view(np.uint8)
-    per_term = np.unpackbits(octets, axis=1, bitorder="little").sum(axis=0, dtype=np.int64)
+    per_term = unpacked(sets.bits[rows]).sum(axis=0, dtype=np.int64)
     terms = sets.vocabulary
     return _most(list(terms), per_term[np.fromiter(terms.values(), np.int64, len(terms))])
 

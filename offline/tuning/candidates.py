@@ -14,7 +14,7 @@ from recmesh.offline.evaluation.ranking import top_items
 from recmesh.offline.evaluation.served_blend import calibrated, popular_scores
 from recmesh.offline.tuning.sponsorship import paid_value
 from recmesh.orchestrator.blend import Calibration, ScoreMatrix, score_matrix
-from recmesh.orchestrator.catalog import Catalog, item_catalog
+from recmesh.orchestrator.catalog import Catalog, item_catalog, unpacked
 from recmesh.orchestrator.retrieval import POPULAR
 
 Int32 = npt.NDArray[np.int32]
@@ -82,8 +82,7 @@ def _proposed(scorers: Mapping[str, Float32], of: Period) -> Int64:
 
 def _topics(catalog: Catalog, rows: Int32) -> tuple[Int32, Float32]:
     """Topic numbers ``[users, width, most]`` and similarity ``[users, width, width]``."""
-    octets = np.ascontiguousarray(catalog.topics.bits[np.maximum(rows, 0)]).view(np.uint8)
-    has = np.unpackbits(octets, axis=2, bitorder="little").astype(bool)
+    has = unpacked(catalog.topics.bits[np.maximum(rows, 0)]).astype(bool)
     has &= (rows >= 0)[:, :, None]
     most = max(int(has.sum(axis=2).max(initial=0)), 1)
     # The set bits first, in their order.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recmesh.orchestrator.catalog import unpacked
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -66,9 +68,7 @@ class TopicSets:
 
     def __init__(self, bits: npt.NDArray[np.uint64]) -> None:
         """``bits`` is ``[n, n_words]``."""
-        n, n_words = bits.shape
-        octets = np.ascontiguousarray(bits).view(np.uint8).reshape(n, n_words * 8)
-        has = np.unpackbits(octets, axis=1, bitorder="little")
+        has = unpacked(bits)
         self.bit: Int64 = np.flatnonzero(has.any(axis=0))
         """Topic bit of every column ``[n_topics]``."""
         self.has: Float32 = has[:, self.bit].astype(np.float32)
