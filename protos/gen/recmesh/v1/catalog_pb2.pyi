@@ -648,6 +648,9 @@ class CampaignDelivery(_message.Message):
     CONFIRMED_IMPRESSIONS_FIELD_NUMBER: _builtins.int
     CLICKS_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    HELD_IMPRESSIONS_FIELD_NUMBER: _builtins.int
+    PLANNED_IMPRESSIONS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """The campaign."""
     budget_impressions: _builtins.int
@@ -658,6 +661,12 @@ class CampaignDelivery(_message.Message):
     """Clicks on them."""
     forecast: _builtins.float
     """Share of the budget expected to be delivered at its end, in [0, 1]."""
+    held_impressions: _builtins.int
+    """Slots shown or about to be, that no impression has confirmed yet."""
+    planned_impressions: _builtins.int
+    """Impressions that its even delivery would have confirmed until now."""
+    price: _builtins.float
+    """What its slots are worth, in utility; at the policy's largest price it cannot be helped more."""
     def __init__(
         self,
         *,
@@ -666,10 +675,13 @@ class CampaignDelivery(_message.Message):
         confirmed_impressions: _builtins.int = ...,
         clicks: _builtins.int = ...,
         forecast: _builtins.float = ...,
+        held_impressions: _builtins.int = ...,
+        planned_impressions: _builtins.int = ...,
+        price: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_impressions", b"budget_impressions", "campaign_id", b"campaign_id", "clicks", b"clicks", "confirmed_impressions", b"confirmed_impressions", "forecast", b"forecast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_impressions", b"budget_impressions", "campaign_id", b"campaign_id", "clicks", b"clicks", "confirmed_impressions", b"confirmed_impressions", "forecast", b"forecast", "held_impressions", b"held_impressions", "planned_impressions", b"planned_impressions", "price", b"price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

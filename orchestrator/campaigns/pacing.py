@@ -1,0 +1,123 @@
+"""Pacing: a price for every campaign, so that each delivers what was bought, evenly.
+
+Delivery is a constraint, not a weight: over every stretch of time a campaign is to get its share
+of the traffic that is left until its end. Its price, the dual of that constraint, is added to the
+utility of its slots. After every step the price moves against the error of delivery, which is a
+subgradient of the dual (online mirror descent with the Euclidean map: Balseiro, Lu & Mirrokni,
+"The Best of Many Worlds: Dual Mirror Descent for Online Allocation Problems", Operations Research
+2023), and once more in proportion to it, which damps the swing of a price that reacts late. A
+price may be negative: a campaign that is ahead waits. What was missed or given too much is spread
+over what is left, because each step plans anew from what has been delivered.
+
+A price is bounded, so that a slot costs no more relevance than the policy allows; where the bound
+is reached and delivery still falls behind, the campaign cannot be delivered, and the forecast says
+so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
+from recmesh.orchestrator.campaigns.traffic_profile import TrafficProfile
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+SMALLEST_PLAN = 1.0
+"""Impressions of a step's plan that errors are measured against, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacingSettings:
+    """How prices move; in units of utility."""
+
+    largest_price: float = 0.5
+    """The most utility that a sponsored slot may be given; the policy's bound on relevance."""
+    step: float = 0.04
+    """Of the price, for a step that delivered nothing or twice its plan."""
+    damping: float = 0.08
+    """Of the part that follows the error at once."""
+    memory: float = 0.7
+    """Weight of earlier steps in the error that is followed at once, in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The pacer's state after a step; arrays ``[campaigns]``."""
+
+    at_unix_s: float
+    price: Float64
+    """Added to the utility of a campaign's slots, in [-largest, largest]."""
+    dual: Float64
+    """The part of the price that errors have added up to."""
+    error: Float64
+    """Smoothed error of delivery over the plan; positive: behind."""
+    delivered: Int64
+    """Confirmed impressions until then."""
+
+    @classmethod
+    def start(cls, campaigns: int, at_unix_s: float) -> Prices:
+        """Before the first step: all prices are 0."""
+        nothing = np.zeros(campaigns)
+        return cls(at_unix_s, nothing, nothing, nothing, np.zeros(campaigns, np.int64))
+
+
+def planned(
+    book: CampaignBook, traffic: TrafficProfile, since: Prices, until_unix_s: float
+) -> Float64:
+    """Impressions that each campaign should get until a moment ``[campaigns]``.
+
+    What is left of its budget, in proportion to the traffic that is left until its end.
+    """
+    plan = np.zeros(len(book))
+    left = np.maximum(book.budget - since.delivered, 0)
+    for row in np.flatnonzero(left > 0).tolist():
+        start = max(since.at_unix_s, float(book.starts_unix_s[row]))
+        end = float(book.ends_unix_s[row])
+        expected = traffic.between(start, end)
+        if expected > 0 and start < until_unix_s:
+            due = traffic.between(start, min(until_unix_s, end))
+            plan[row] = left[row] * due / expected
+    return plan
+
+
+def next_prices(
+    book: CampaignBook,
+    traffic: TrafficProfile,
+    before: Prices,
+    delivered: Int64,
+    now_unix_s: float,
+    settings: PacingSettings | None = None,
+) -> Prices:
+    """The prices from now on.
+
+    Args:
+        book: all campaigns.
+        traffic: what to expect.
+        before: of the step before.
+        delivered: confirmed impressions until now ``[campaigns]``; never falls.
+        now_unix_s: later than the step before.
+        settings: default: as chosen on simulated weeks (``docs/campaigns.md``).
+    """
+    chosen = settings or PacingSettings()
+    plan = planned(book, traffic, before, now_unix_s)
+    got = delivered - before.delivered
+    runs = book.running(int(now_unix_s)) & (delivered < book.budget)
+    # Small plans are noisy: one impression more or less is no reason for a great step.
+    error = np.where(runs, np.clip((plan - got) / np.maximum(plan, SMALLEST_PLAN), -1.0, 1.0), 0.0)
+    smoothed = chosen.memory * before.error + (1.0 - chosen.memory) * error
+    bound = chosen.largest_price
+    dual = np.where(runs, np.clip(before.dual + chosen.step * error, -bound, bound), 0.0)
+    price = np.clip(dual + chosen.damping * smoothed, -bound, bound)
+    return replace(
+        before,
+        at_unix_s=now_unix_s,
+        price=np.where(runs, price, 0.0),
+        dual=dual,
+        error=np.where(runs, smoothed, 0.0),
+        delivered=delivered,
+    )
