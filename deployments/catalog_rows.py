@@ -50,6 +50,7 @@ def _item(item: catalog_pb2.Item) -> Row:
         "published_at": published,
         "expires_at": expires,
         "sponsor": item.sponsor,
+        "off_label_countries": list(item.off_label_countries),
     }
 
 

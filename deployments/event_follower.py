@@ -1,10 +1,12 @@
-"""Keeps an orchestrator's histories as events are recorded."""
+"""Keeps what an orchestrator knows of users as events are recorded."""
 
 from __future__ import annotations
 
+import time
+
 from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.following import catch_up, follow
-from recmesh.orchestrator.live_histories import LiveHistories
+from recmesh.orchestrator.mesh import Mesh
 
 POLL_S = 0.25
 READ_TIMEOUT_S = 2.0
@@ -17,9 +19,9 @@ class EventFollower:
     before it serves.
     """
 
-    def __init__(self, client: CatalogLogClient, histories: LiveHistories) -> None:
+    def __init__(self, client: CatalogLogClient, mesh: Mesh) -> None:
         self._client = client
-        self._histories = histories
+        self._mesh = mesh
         self._seq = 0
 
     async def catch_up(self, patience_s: float) -> None:
@@ -33,7 +35,8 @@ class EventFollower:
     async def _take_all(self) -> None:
         while True:
             batch = await self._client.read_events(self._seq, timeout_s=READ_TIMEOUT_S)
-            self._histories.take(batch.events)
+            self._mesh.histories.take(batch.events)
+            self._mesh.impressions.take(batch.events, time.time())
             self._seq = batch.through_seq
             if batch.through_seq >= batch.head_seq:
                 return

@@ -138,7 +138,7 @@ class OrchestratorServer:
             live = await asyncio.to_thread(LiveSnapshot, dataset, policy, self.embedding)
             mesh = Mesh(self._panel, index, live.current, tokens=tokens)
             follower = CatalogFollower(self._catalog, mesh, live, self._home.dataset)
-            events = EventFollower(self._catalog, mesh.histories)
+            events = EventFollower(self._catalog, mesh)
             await asyncio.gather(follower.catch_up(CATCH_UP_S), events.catch_up(CATCH_UP_S))
             for name, run in (("follow-catalog", follower.run()), ("follow-events", events.run())):
                 self._closing.callback(asyncio.create_task(run, name=name).cancel)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import Float32
+from recmesh.orchestrator.campaigns.offers import NOBODY
+from recmesh.orchestrator.campaigns.sponsored_slate import SponsoredSlate
 from recmesh.orchestrator.facets import facet
 from recmesh.orchestrator.highlighting import Highlighted
 from recmesh.orchestrator.index_source import VECTOR_INDEX
@@ -29,6 +31,7 @@ REASONS = {
     "fresh": "Newly published",
     "popular": "Widely read at the moment",
     "pinned": "Chosen by the editors",
+    "campaigns": "Sponsored",
 }
 """One sentence for people, by source; the first source that proposed the item speaks."""
 FOUND = "Matches what you searched for"
@@ -59,7 +62,7 @@ def _attribution_token(
         user_id=request.message.user_id,
         item_ids=[slot.item_id for slot in slots],
         first_rank=request.offset + 1,
-        campaigns={s.rank: s.sponsorship.campaign_id for s in slots if s.HasField("sponsorship")},
+        campaigns={s.rank: s.sponsorship.campaign_id for s in slots if s.sponsorship.campaign_id},
     )
 
 
@@ -81,6 +84,17 @@ def _describe_state(response: recommendation_pb2.RecommendResponse, request: Adm
     response.latency.FromNanoseconds(int((time.monotonic() - request.started_s) * 1e9))
 
 
+def _disclose(
+    slot: recommendation_pb2.Recommendation, request: Admitted, row: int, paid_by: int
+) -> None:
+    book = request.snapshot.campaigns
+    if paid_by != NOBODY:
+        slot.sponsorship.campaign_id = book.campaign_ids[paid_by]
+        slot.sponsorship.disclosure = book.disclosures[paid_by]
+    elif request.catalog.sponsors[row]:
+        slot.sponsorship.disclosure = f"Sponsored by {request.catalog.sponsors[row]}"
+
+
 def empty_page(request: Admitted) -> recommendation_pb2.RecommendResponse:
     """The answer to a request that was only to be checked."""
     response = recommendation_pb2.RecommendResponse(request_id=request.request_id)
@@ -94,8 +108,7 @@ def answer(
     rows: Int32,
     utility: Float32,
     objectives: Mapping[str, Float32],
-    page: Int32,
-    relaxed: tuple[str, ...],
+    slate: SponsoredSlate,
     shown: Sequence[Shown],
 ) -> recommendation_pb2.RecommendResponse:
     """Writes the page.
@@ -106,21 +119,22 @@ def answer(
         rows: catalog rows of the candidates that could be shown ``[n]``.
         utility: their blended utility ``[n]``.
         objectives: their value for every weighed objective ``[n]``.
-        page: positions among ``rows``, in the page's order.
-        relaxed: slate rules that gave way.
+        slate: positions among ``rows``, and who pays for them.
         shown: titles and snippets of the page's items; empty: they were not asked for.
     """
     response = recommendation_pb2.RecommendResponse(
         request_id=request.request_id,
-        relaxed_rules=relaxed,
+        relaxed_rules=slate.relaxed,
         corrected_query=candidates.read_as,
         facets=[facet(request.catalog, rows, field) for field in request.message.facets],
     )
+    page = slate.chosen[request.offset :]
     for rank, position in enumerate(page.tolist(), start=request.offset + 1):
         row = int(rows[position])
         slot = response.recommendations.add(
             item_id=request.catalog.item_ids[row], rank=rank, score=float(utility[position])
         )
+        _disclose(slot, request, row, int(slate.paid_by[position]))
         if request.message.explain:
             for name, column in objectives.items():
                 slot.objective_scores[name] = float(column[position])

@@ -114,6 +114,10 @@ class Catalog:
     specialties: TermSets
     countries: TermSets
     languages: TermSets
+    off_label: TermSets
+    """Countries in which the use that it speaks of is not approved."""
+    sponsors: list[str]
+    """Who paid for its making; empty: nobody."""
     lead_author: Int64
     """Code of the first author's name; 0: nobody is named."""
     published_unix_s: Int64
@@ -208,6 +212,8 @@ def content_catalog(version: str, items: pa.Table, popularity: Float32) -> Catal
         specialties=TermSets.of(items["specialties"]),
         countries=TermSets.of(items["countries"]),
         languages=TermSets.of(items["language"]),
+        off_label=TermSets.of(items["off_label_countries"]),
+        sponsors=items["sponsor"].to_pylist(),
         lead_author=name_codes(items["authors"]),
         published_unix_s=unix_s(items["published_at"], UNKNOWN_UNIX_S),
         expires_unix_s=unix_s(items["expires_at"], NEVER_UNIX_S),
@@ -237,6 +243,8 @@ def doctor_catalog(version: str, users: pa.Table, popularity: Float32) -> Catalo
         specialties=TermSets.of(users["specialties"]),
         countries=TermSets.of(nothing),
         languages=TermSets.of(users["language"]),
+        off_label=TermSets.of(nothing),
+        sponsors=[""] * len(ids),
         lead_author=np.zeros(len(ids), np.int64),
         published_unix_s=np.zeros(len(ids), np.int64),
         expires_unix_s=np.full(len(ids), NEVER_UNIX_S, np.int64),

@@ -20,6 +20,9 @@ Int32 = npt.NDArray[np.int32]
 Bool = npt.NDArray[np.bool_]
 
 
+NOTHING: Int32 = np.zeros(0, np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Filtered:
     """What became of the candidates."""
@@ -38,6 +41,7 @@ def _rules(
     country: str,
     now_unix_s: int,
     hide_seen: bool,
+    capped: Int32,
 ) -> Iterator[tuple[str, Bool]]:
     """Every rule's name with the candidates it removes ``[len(rows)]``."""
     if request.exclude_item_ids:
@@ -45,6 +49,8 @@ def _rules(
     if hide_seen:
         seen = (*user.history_item_ids, *user.connected_user_ids, user.user_id)
         yield "seen", np.isin(rows, catalog.rows(list(seen)))
+    if len(capped):
+        yield "frequency-cap", np.isin(rows, capped)
     yield "not-published-yet", catalog.published_unix_s[rows] > now_unix_s
     yield "expired", catalog.expires_unix_s[rows] <= now_unix_s
     yield (
@@ -81,17 +87,19 @@ def filter_candidates(
     now_unix_s: int,
     *,
     hide_seen: bool = True,
+    capped: Int32 = NOTHING,
 ) -> Filtered:
     """Applies every rule; the first that removes a candidate is its reason.
 
     A caller who re-ranks candidates of their own is not second-guessed about what the
-    user has seen, which ``hide_seen`` removes otherwise; everything else applies.
+    user has seen, which ``hide_seen`` removes otherwise; everything else applies. ``capped`` are
+    rows whose campaigns the user was shown often enough.
     """
     kept = np.ones(len(rows), bool)
     removed: dict[str, Int32] = {}
     country = request.context.country or user.country
     hide = hide_seen and not request.candidate_item_ids
-    for rule, drops in _rules(catalog, rows, request, user, country, now_unix_s, hide):
+    for rule, drops in _rules(catalog, rows, request, user, country, now_unix_s, hide, capped):
         newly = drops & kept
         if newly.any():
             removed[rule] = rows[newly]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.catalog import Catalog, Int64, TermSets
 
-_TERM_SETS = ("content_types", "topics", "specialties", "countries", "languages")
+_TERM_SETS = ("content_types", "topics", "specialties", "countries", "languages", "off_label")
+_TEXTS = ("titles", "sponsors")
 _ARRAYS = ("lead_author", "published_unix_s", "expires_unix_s", "popularity")
 
 
@@ -93,6 +94,9 @@ class LiveCatalog:
             name: _joined(edit, getattr(old, name), getattr(changed, name)) for name in _TERM_SETS
         }
         fields |= {name: edit.on(getattr(old, name), getattr(changed, name)) for name in _ARRAYS}
+        fields |= {
+            name: edit.on_texts(getattr(old, name), getattr(changed, name)) for name in _TEXTS
+        }
         ids = old.item_ids
         if not edit.keeps_rows:
             ids = edit.on_texts(ids, changed.item_ids)
@@ -102,7 +106,6 @@ class LiveCatalog:
             old,
             version=version,
             item_ids=ids,
-            titles=edit.on_texts(old.titles, changed.titles),
             **fields,
         )
         if edit.keeps_rows:

@@ -11,8 +11,16 @@ import pyarrow.compute as pc
 from recmesh.orchestrator.user_store import HISTORY_LENGTH, SHOWN_TO_MODELS, UserProfile
 from recmesh.storage.interchange import EVENT_TYPES
 
-FOLLOWED_EVENTS = ("user_id", "item_id", "event_type", "received_at")
-"""Columns of the event log that histories are made of."""
+FOLLOWED_EVENTS = (
+    "user_id",
+    "item_id",
+    "event_type",
+    "received_at",
+    "request_id",
+    "campaign_id",
+    "counted",
+)
+"""Columns of the event log that serving follows."""
 
 
 class LiveHistories:

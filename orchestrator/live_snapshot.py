@@ -7,6 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
 from recmesh.orchestrator.catalog import (
     Float32,
     content_catalog,
@@ -22,7 +23,7 @@ from recmesh.storage.catalog_overlay import DELETED, CatalogChanges
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.erased_users import ErasedUsers
-from recmesh.storage.interchange import EDGES
+from recmesh.storage.interchange import CAMPAIGNS, EDGES
 
 FOLLOWED: dict[str, tuple[str, ...]] = {
     "items": (
@@ -36,6 +37,8 @@ FOLLOWED: dict[str, tuple[str, ...]] = {
         "authors",
         "published_at",
         "expires_at",
+        "sponsor",
+        "off_label_countries",
     ),
     "users": (
         "user_id",
@@ -46,6 +49,7 @@ FOLLOWED: dict[str, tuple[str, ...]] = {
         "consents_sponsored",
     ),
     "edges": ("source_user_id", "target_user_id", "edge_type"),
+    "campaigns": tuple(CAMPAIGNS.columns.names),
 }
 """Columns of the log that a snapshot is made of."""
 
@@ -73,6 +77,8 @@ class LiveSnapshot:
         self._ingested_users = self.current.user_store
         self._profiles: dict[str, UserProfile] = {}
         self._new_edges: set[tuple[str, str, str]] = set()
+        self._campaigns = dataset.campaigns
+        self._book = self.current.campaigns
         self._erased = ErasedUsers()
 
     @property
@@ -86,10 +92,12 @@ class LiveSnapshot:
         self._take_items(version, changes.tables["items"])
         self._take_users(version, changes)
         self._take_edges(version, changes.tables["edges"])
+        self._take_campaigns(changes.tables["campaigns"])
         snapshot = replace(
             self.current,
             items=self._items.current,
             users=self._users.current,
+            campaigns=self._book,
             catalog_seq=changes.through_seq,
         )
         if (
@@ -102,6 +110,7 @@ class LiveSnapshot:
                 ties.setdefault(source, []).append(target)
             store = self._ingested_users.with_written(dict(self._profiles), ties, self._erased)
             snapshot = replace(snapshot, user_store=store)
+        _ = snapshot.paid_rows
         self.current = snapshot
         return snapshot
 
@@ -150,6 +159,18 @@ class LiveSnapshot:
         targets = sorted({edge[1] for edge in edges})
         popularity = dict(zip(targets, self._tied(targets).tolist(), strict=True))
         self._users.with_popularity(version, popularity)
+
+    def _take_campaigns(self, changed: pa.Table) -> None:
+        if not changed.num_rows:
+            return
+        rows, _ = _split(changed, "campaign_id")
+        ids = self._campaigns["campaign_id"]
+        kept = self._campaigns.filter(
+            pc.invert(pc.is_in(ids, value_set=changed["campaign_id"].combine_chunks()))
+        )
+        written = rows.select(CAMPAIGNS.columns.names).cast(CAMPAIGNS.columns)
+        self._campaigns = pa.concat_tables([kept, written])
+        self._book = CampaignBook.of(self._campaigns)
 
     def _tied(self, user_ids: list[str]) -> Float32:
         """How many edges lead to each user ``[len(user_ids)]``."""

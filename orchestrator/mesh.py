@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
-from recmesh.orchestrator.catalog import Catalog, item_catalog, user_catalog
+from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
+from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
+from recmesh.orchestrator.campaigns.pacing_board import PacingBoard
+from recmesh.orchestrator.catalog import Catalog, Int32, Int64, item_catalog, user_catalog
 from recmesh.orchestrator.live_histories import LiveHistories
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
+from recmesh.orchestrator.recent_impressions import RecentImpressions
 from recmesh.orchestrator.user_store import UserStore
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
@@ -27,6 +32,7 @@ class Snapshot:
     items: Catalog
     users: Catalog
     user_store: UserStore
+    campaigns: CampaignBook
     embedding: EmbeddingVersion | None
     catalog_seq: int | None = 0
     """The last write to the catalog that is in it; None: how many there were is not known."""
@@ -39,8 +45,17 @@ class Snapshot:
             item_catalog(dataset, policy.popularity_half_life_days),
             user_catalog(dataset),
             UserStore(dataset),
+            CampaignBook.of(dataset.campaigns),
             embedding,
         )
+
+    @cached_property
+    def paid_rows(self) -> tuple[Int32, Int64]:
+        """Item rows that campaigns pay for, and the row of the campaign ``[links]``."""
+        ids, campaign = self.campaigns.links
+        rows = self.items.rows(ids)
+        known = rows >= 0
+        return rows[known], campaign[known]
 
 
 @dataclass(slots=True)
@@ -55,3 +70,7 @@ class Mesh:
         default_factory=lambda: AttributionTokens(SigningKeys.random())
     )
     """Signs pages; by default with a key that nobody else has, so that no event refers to one."""
+    ledger: CampaignLedger | None = None
+    """Holds sponsored slots; None: there are none."""
+    pacing: PacingBoard = field(default_factory=PacingBoard)
+    impressions: RecentImpressions = field(default_factory=RecentImpressions)

@@ -33,7 +33,7 @@ from recmesh.storage.errors import ConfigurationError
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.toml"
 
 
-TABLES_OF_DEFAULTS = ("slate", "half_life_days")
+TABLES_OF_DEFAULTS = ("slate", "campaigns", "half_life_days")
 """A surface that has one of these gives only what differs from the defaults' table."""
 
 
@@ -43,6 +43,17 @@ def _over(defaults: dict[str, Any], surface: dict[str, Any]) -> dict[str, Any]:
         if isinstance(defaults.get(name), dict) and isinstance(surface.get(name), dict):
             merged[name] = {**defaults[name], **surface[name]}
     return merged
+
+
+class CampaignRules(BaseModel):
+    """What sponsored slots may cost a surface's pages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    largest_price: float = Field(ge=0, le=1, default=0.3)
+    """The most utility that a campaign's price adds to its slot, or takes from it."""
+    most_organic_loss: float = Field(ge=0, le=1, default=0.1)
+    """Share of a page's organic utility that its sponsored slots may cost; see docs/campaigns.md"""
 
 
 class SurfacePolicy(BaseModel):
@@ -65,6 +76,7 @@ class SurfacePolicy(BaseModel):
     feedback: FeedbackSettings = FeedbackSettings()
     front: tuple[OperatingPoint, ...] = ()
     slate: SlateRules
+    campaigns: CampaignRules = CampaignRules()
     pins: dict[str, Annotated[int, Field(ge=1)]] = {}
     boosts: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
     blocks: tuple[str, ...] = ()
@@ -155,6 +167,8 @@ class Policy(BaseModel):
     name: str
     version: str
     popularity_half_life_days: float = Field(gt=0, default=DEFAULT_POPULARITY_HALF_LIFE_DAYS)
+    frequency_cap_per_day: int = Field(ge=1, default=2)
+    """Impressions of a campaign that a user may get in 24 hours, where it has no cap of its own."""
     surfaces: dict[str, SurfacePolicy]
 
     @classmethod

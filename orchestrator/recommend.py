@@ -5,6 +5,8 @@ from __future__ import annotations
 from recmesh.orchestrator.admission import admit
 from recmesh.orchestrator.answer import answer, empty_page
 from recmesh.orchestrator.blend import mixed_weights, relevance, utility
+from recmesh.orchestrator.campaigns.offers import offers
+from recmesh.orchestrator.campaigns.sponsored_slate import sponsored_slate
 from recmesh.orchestrator.eligibility import filter_candidates
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
@@ -12,7 +14,6 @@ from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
 from recmesh.orchestrator.slate.request_columns import slate_candidates
-from recmesh.orchestrator.slate.select import select
 from recmesh.orchestrator.snippets import snippets
 from recmesh.v1 import recommendation_pb2
 
@@ -38,7 +39,8 @@ async def recommend(
     surface, catalog = request.surface, request.catalog
 
     # Retrieve.
-    candidates = await retrieve(mesh, request)
+    offered = offers(mesh, request)
+    candidates = await retrieve(mesh, request, offered)
 
     # Filter.
     filtered = filter_candidates(
@@ -48,6 +50,7 @@ async def recommend(
         request.user,
         request.now_unix_s,
         hide_seen=surface.hide_seen,
+        capped=offered.held_back,
     )
     rows = candidates.rows[filtered.kept]
 
@@ -70,9 +73,10 @@ async def recommend(
     blended = utility(list(objectives.values()), list(weights.values()))
 
     # Select.
-    slate = select(slate_candidates(request, rows, blended), surface.slate, request.slots)
+    columns = slate_candidates(mesh, request, rows, blended, offered)
+    slate = await sponsored_slate(mesh, request, columns, rows, offered)
 
     # Answer.
     page = slate.chosen[request.offset :]
     shown = await snippets(mesh, request, rows[page].tolist(), candidates.read_as)
-    return answer(request, candidates, rows, blended, objectives, page, slate.relaxed, shown)
+    return answer(request, candidates, rows, blended, objectives, slate, shown)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
+from recmesh.orchestrator.campaigns.offers import CAMPAIGNS, Offers
 from recmesh.orchestrator.found import NOTHING, Found
 from recmesh.orchestrator.index_source import VECTOR_INDEX, from_interests
 from recmesh.orchestrator.mesh import Mesh
@@ -95,8 +96,11 @@ def _joined(request: Admitted, answers: Mapping[str, Found]) -> Candidates:
     return joined
 
 
-async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
+async def retrieve(mesh: Mesh, request: Admitted, offers: Offers) -> Candidates:
     """Asks every source of the surface and joins what they propose.
+
+    What campaigns offer is a candidate, too, unless there is a query or the caller brings the
+    candidates: then only what was found may be sponsored.
 
     What is popular joins a surface that does not name it when the others propose little, as
     they do when they are down: a page is never empty because of that.
@@ -118,6 +122,10 @@ async def retrieve(mesh: Mesh, request: Admitted) -> Candidates:
         pinned = request.catalog.rows(list(request.surface.pins))
         answers[PINNED] = Found(pinned, np.empty(0, np.float32))
         request.calls.record(PINNED, common_pb2.SOURCE_STATE_OK, 0.0)
+    if len(offers) and not request.message.query:
+        paid = offers.by_price(request.surface.source_limit)
+        answers[CAMPAIGNS] = Found(paid, np.empty(0, np.float32))
+        request.calls.record(CAMPAIGNS, common_pb2.SOURCE_STATE_OK, 0.0)
     joined = _joined(request, answers)
     if POPULAR not in sources and len(joined.rows) < ENOUGH_CANDIDATES:
         answers[POPULAR] = await _from(mesh, request, POPULAR, wanted)

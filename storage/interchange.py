@@ -66,6 +66,7 @@ ITEMS = TableSchema(
             ("published_at", TIMESTAMP),  # null: unknown, always shown
             ("expires_at", TIMESTAMP),  # null: never
             ("sponsor", pa.string()),  # empty: nobody
+            ("off_label_countries", TEXT_LIST),  # its use is not approved there; empty: nowhere
         ]
     ),
     key=("item_id",),

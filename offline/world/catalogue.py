@@ -99,6 +99,9 @@ def generated(config: WorldConfig, rng: np.random.Generator) -> Catalogue:
         for start in range(0, n, BATCH)
     ]
     makers = [f"{t.drugs[0].capitalize()} maker" for t in TOPICS]
+    sponsor = np.where(rng.random(n) < 0.05, topic, -1)
+    off_label = np.where(rng.random(n) < 0.05, rng.integers(1, 2 ** len(codes) - 1, n), 0)
+    not_approved = (off_label[:, None] >> np.arange(len(codes)) & 1).astype(bool)
     columns = {
         "item_id": numbered("i", 0, n, 7),
         "content_type": kinds,
@@ -112,7 +115,8 @@ def generated(config: WorldConfig, rng: np.random.Generator) -> Catalogue:
         "authors": lists_of([], np.zeros((n, 0), bool)),
         "published_at": config.timestamps(published),
         "expires_at": config.timestamps(expires),
-        "sponsor": named(makers, np.where(rng.random(n) < 0.05, topic, -1)),
+        "sponsor": named(makers, sponsor),
+        "off_label_countries": lists_of(codes, not_approved),
     }
     return Catalogue(
         pa.table(columns, schema=ITEMS.columns),

@@ -44,16 +44,15 @@ class CampaignBook:
     """The first moment after it."""
     budget: Int64
     """Impressions bought."""
-    cap_per_day: Int64
-    """Impressions a user may get in a day."""
+    own_cap_per_day: Int64
+    """Impressions a user may get in 24 hours; 0: the policy's cap."""
     value: Float32
     """Worth of an impression against those of other campaigns, in [0, 1]."""
 
     @classmethod
-    def of(cls, campaigns: pa.Table, default_cap_per_day: int) -> CampaignBook:
-        """From the interchange format; campaigns without a cap of their own have the default."""
+    def of(cls, campaigns: pa.Table) -> CampaignBook:
+        """From the interchange format."""
         ordered = campaigns.sort_by("campaign_id")
-        caps = np.array(ordered["frequency_cap_per_day"].fill_null(0).to_pylist(), np.int64)
         return cls(
             campaign_ids=ordered["campaign_id"].to_pylist(),
             sponsors=ordered["sponsor"].to_pylist(),
@@ -65,7 +64,9 @@ class CampaignBook:
             starts_unix_s=unix_s(ordered["starts_at"], UNKNOWN_UNIX_S),
             ends_unix_s=unix_s(ordered["ends_at"], NEVER_UNIX_S),
             budget=np.array(ordered["budget_impressions"].to_pylist(), np.int64),
-            cap_per_day=np.where(caps > 0, caps, default_cap_per_day),
+            own_cap_per_day=np.array(
+                ordered["frequency_cap_per_day"].fill_null(0).to_pylist(), np.int64
+            ),
             value=np.array(ordered["value"].fill_null(0.0).to_pylist(), np.float32),
         )
 
@@ -84,15 +85,15 @@ class CampaignBook:
         return codes.astype(np.int64) + 1
 
     @cached_property
-    def _links(self) -> tuple[list[str], Int64]:
+    def links(self) -> tuple[list[str], Int64]:
+        """Every paid item id, and the row of the campaign that pays ``[links]``."""
         ids = [item_id for items in self.item_ids for item_id in items]
         rows = np.repeat(np.arange(len(self)), [len(items) for items in self.item_ids])
         return ids, rows.astype(np.int64)
 
-    @property
-    def links(self) -> tuple[list[str], Int64]:
-        """Every paid item id, and the row of the campaign that pays ``[links]``."""
-        return self._links
+    def caps_per_day(self, default: int) -> Int64:
+        """Impressions a user may get of each in 24 hours ``[n]``; ``default`` is the policy's."""
+        return np.where(self.own_cap_per_day > 0, self.own_cap_per_day, default)
 
     def running(self, now_unix_s: int) -> Bool:
         """Which run at a moment ``[n]``."""

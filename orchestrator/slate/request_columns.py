@@ -1,17 +1,23 @@
-"""The columns of a page, from the catalog, the policy and what is known of the user."""
+"""The columns of a page, from the catalog, the policy, campaigns, and what is known of the user."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from recmesh.orchestrator.admission import Admitted
+from recmesh.orchestrator.campaigns.offers import NOBODY, Offers
 from recmesh.orchestrator.catalog import Catalog
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.recent_impressions import Impression
 from recmesh.orchestrator.slate.candidates import (
     Float32,
     Float64,
     Int32,
+    Int64,
     SlateCandidates,
     TopicSets,
 )
@@ -46,24 +52,101 @@ def _by_item(catalog: Catalog, rows: Int32, values: Mapping[str, float]) -> Floa
     return np.asarray((rows[:, None] == named) @ np.array(list(values.values()), np.float64))
 
 
-def slate_candidates(request: Admitted, rows: Int32, utility: Float32) -> SlateCandidates:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recently:
+    """How often the user was shown what a page may have more of."""
+
+    topics: Int32
+    """Times that every topic bit was shown ``[64 · n_words]``."""
+    authors: Int32
+    """Times that each candidate's author was shown ``[n]``."""
+    sponsors: Int32
+    """Slots that each candidate's sponsor had ``[n]``."""
+
+
+def _counted(codes: Int64, of: Int64) -> Int32:
+    """How often each of ``of`` ``[n]`` is among ``codes``; 0 counts as nobody."""
+    known, counts = np.unique(codes[codes != 0], return_counts=True)
+    if not len(known):
+        return np.zeros(len(of), np.int32)
+    at = np.minimum(np.searchsorted(known, of), len(known) - 1)
+    return np.where(known[at] == of, counts[at], 0).astype(np.int32)
+
+
+def _recently(
+    mesh: Mesh, request: Admitted, author: Int64, sponsor: Int64, offers: Offers
+) -> _Recently | None:
+    """None: no rule asks, or the user was shown nothing of late."""
+    rules = request.surface.slate
+    caps = rules.max_per_topic_recently, rules.max_per_author_recently
+    if caps == (None, None) and rules.max_per_sponsor_recently is None:
+        return None
+    since = request.now_unix_s - 3600 * rules.recently_h
+    impressions = mesh.impressions.of(
+        request.message.user_id, request.now_unix_s, but_request=request.request_id
+    )
+    shown = [one for one in impressions if one.time_unix_s > since]
+    if not shown:
+        return None
+    catalog, book = request.catalog, offers.book
+    # Who does not consent to personalisation is held to the sponsors' cap alone.
+    own: Sequence[Impression] = shown if request.user.consents_personalisation else []
+    rows = catalog.rows([one.item_id for one in own])
+    rows = rows[rows >= 0]
+    topics = TopicSets(catalog.topics.bits[rows])
+    of_topics = np.zeros(64 * catalog.topics.bits.shape[1], np.int32)
+    of_topics[topics.bit] = topics.has.sum(axis=0).astype(np.int32)
+    paid = Counter(one.campaign_id for one in shown if one.campaign_id in book.row_of)
+    campaigns = np.array([book.row_of[i] for i in paid.elements()], np.int64)
+    return _Recently(
+        topics=of_topics,
+        authors=_counted(catalog.lead_author[rows], author),
+        sponsors=_counted(book.sponsor_code[campaigns], sponsor),
+    )
+
+
+def _added(one: Float64 | None, other: Float32 | None) -> Float32 | None:
+    if one is None or other is None:
+        return other if one is None else one.astype(np.float32)
+    return (one + other).astype(np.float32)
+
+
+def slate_candidates(
+    mesh: Mesh, request: Admitted, rows: Int32, utility: Float32, offers: Offers
+) -> SlateCandidates:
     """The candidates as the slate solver takes them.
 
     Args:
+        mesh: what it knows of the user's last hours.
         request: what was asked.
         rows: catalog rows ``[n]``.
         utility: blended ``[n]``.
+        offers: what campaigns would pay for; their prices are boosts.
     """
     catalog, surface = request.catalog, request.surface
-    boost = _by_item(catalog, rows, surface.boosts)
+    rules, author = surface.slate, catalog.lead_author[rows]
     pin_slot = _by_item(catalog, rows, surface.pins)
-    matched = surface.slate.calibration_weight > 0
+    sponsored, price, sponsor = None, None, np.zeros(len(rows), np.int64)
+    if len(offers):
+        paid_by = offers.paying_for(rows)
+        sponsored, price = paid_by != NOBODY, offers.prices_of(rows)
+        sponsor = np.where(sponsored, offers.book.sponsor_code[paid_by], 0)
+    recently = _recently(mesh, request, author, sponsor, offers)
+    explores = None
+    if rules.exploration_slots:
+        explores = catalog.popularity[rows] < rules.explores_below
     return SlateCandidates(
         utility=utility,
         topics=catalog.topics.bits[rows],
-        boost=None if boost is None else boost.astype(np.float32),
+        boost=_added(_by_item(catalog, rows, surface.boosts), price),
         blocked=np.isin(rows, catalog.rows(list(surface.blocks))) if surface.blocks else None,
         pin_slot=None if pin_slot is None else pin_slot.astype(np.int32),
-        author=catalog.lead_author[rows],
-        interests=interests(catalog, request.user) if matched else None,
+        author=author,
+        sponsored=sponsored,
+        sponsor=None if sponsored is None else sponsor,
+        explores=explores,
+        interests=interests(catalog, request.user) if rules.calibration_weight > 0 else None,
+        topic_shown=recently.topics if recently else None,
+        author_shown=recently.authors if recently else None,
+        sponsor_shown=recently.sponsors if recently else None,
     )

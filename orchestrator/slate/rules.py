@@ -46,12 +46,16 @@ class SlateRules(BaseModel):
     max_per_author_recently: int | None = Field(ge=1, default=None)
     max_per_sponsor_recently: int | None = Field(ge=1, default=None)
     """Never relaxed."""
+    recently_h: float = Field(gt=0, le=24, default=24.0)
+    """How long ago "recently" begins, in hours."""
     sponsored_share: float = Field(ge=0, le=1, default=0.0)
     """Largest share of sponsored slots, wherever the user stops; never relaxed."""
     sponsored_spacing: int = Field(ge=0, default=0)
     """Smallest number of other slots between sponsored ones; never relaxed."""
     exploration_slots: tuple[int, ...] = ()
     """Slots, from 1, that are reserved for candidates that explore."""
+    explores_below: float = Field(gt=0, default=1.0)
+    """Who explores: items of which fewer positive events speak, each halved by its age."""
 
     @field_validator("exploration_slots")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Written:
             "items": {},
             "users": {},
             "edges": {},
+            "campaigns": {},
         }
         self.erased: dict[bytes, int] = {}
 
@@ -80,6 +82,8 @@ items = st.tuples(
                 "title": st.sampled_from(["x", "y"]),
                 "topics": st.lists(st.sampled_from(["t1", "t9", *(f"n{n}" for n in range(70))])),
                 "countries": st.lists(st.sampled_from(["DE", "FR"])),
+                "off_label_countries": st.lists(st.sampled_from(["DE", "FR"])),
+                "sponsor": st.sampled_from(["", "S"]),
                 "authors": st.lists(st.sampled_from(["", "A. One", "B. Two"])),
             }
         ),
@@ -96,7 +100,21 @@ users = st.tuples(
     ),
 )
 edges = st.tuples(st.sampled_from(USERS), st.sampled_from(USERS), st.sampled_from(["follow", "x"]))
+campaigns = st.tuples(
+    st.sampled_from(["c1", "c2"]),
+    st.fixed_dictionaries(
+        {
+            "sponsor": st.sampled_from(["S", "T"]),
+            "item_ids": st.lists(st.sampled_from(["i1", "i7", "a", "unheard-of"]), unique=True),
+            "budget_impressions": st.integers(1, 9),
+            "starts_at": st.just(datetime(2026, 1, 1, tzinfo=UTC)),
+            "ends_at": st.just(datetime(2026, 2, 1, tzinfo=UTC)),
+            "disclosure": st.just("Sponsored"),
+        }
+    ),
+)
 change = st.one_of(
+    campaigns.map(lambda pair: ("campaigns", *pair)),
     items.map(lambda pair: ("items", *pair)),
     users.map(lambda pair: ("users", *pair)),
     edges.map(lambda key: ("edges", key, {})),
@@ -115,16 +133,26 @@ def terms(sets: TermSets) -> list[set[str]]:
 
 
 def content(catalog: Catalog) -> dict[str, Any]:
-    sets = ("content_types", "topics", "specialties", "countries", "languages")
+    sets = ("content_types", "topics", "specialties", "countries", "languages", "off_label")
     arrays = ("lead_author", "published_unix_s", "expires_unix_s", "popularity", "popular_rows")
     arrays += ("fresh_rows",)
     return {
         "ids": catalog.item_ids,
         "titles": catalog.titles,
+        "sponsors": catalog.sponsors,
         "rows": catalog.rows(catalog.item_ids).tolist(),
         **{name: terms(getattr(catalog, name)) for name in sets},
         **{name: getattr(catalog, name).tolist() for name in arrays},
     }
+
+
+def paid(snapshot: Snapshot) -> list[tuple[str, str, str, int]]:
+    """Item, campaign, sponsor and budget of everything that is paid for."""
+    book, items = snapshot.campaigns, snapshot.items
+    return sorted(
+        (items.item_ids[row], book.campaign_ids[at], book.sponsors[at], int(book.budget[at]))
+        for row, at in zip(*(column.tolist() for column in snapshot.paid_rows), strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +182,7 @@ def test_changes_one_after_another_are_all_at_once(
     for user_id in (*USERS, "nobody"):
         mine, whole = now.user_store.get(user_id), anew.user_store.get(user_id)
         assert mine == whole
+    assert paid(now) == paid(anew)
     assert now.catalog_seq == written.seq
 
 

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18recmesh/v1/catalog.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x03\n\x04Item\x12\x1b\n\x07item_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x37\n\x0c\x63ontent_type\x18\x02 \x01(\tB!\xbaH\x1er\x1c(@2\x18^[a-z0-9]+(-[a-z0-9]+)*$\x12\x19\n\x05title\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\xd0\x0f\x12\x1b\n\x08\x61\x62stract\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\xa0\x8d\x06\x12\x17\n\x04\x62ody\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\xc0\x84=\x12!\n\x06topics\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01(\x80\x01\x12&\n\x0bspecialties\x18\x07 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01(\x80\x01\x12&\n\x08language\x18\x08 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([a-z]{2})?$\x12,\n\tcountries\x18\t \x03(\tB\x19\xbaH\x16\x92\x01\x13\x10\x80\x02\"\x0er\x0c\x32\n^[A-Z]{2}$\x12#\n\x07\x61uthors\x18\n \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x01(\x80\x02\x12\x30\n\x0cpublished_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x07sponsor\x18\r \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\"\xa8\x02\n\x04User\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12&\n\x0bspecialties\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10 \"\x07r\x05\x10\x01(\x80\x01\x12%\n\x07\x63ountry\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12&\n\x08language\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([a-z]{2})?$\x12\x1b\n\tinterests\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x90N\x12 \n\x18\x63onsents_personalisation\x18\x06 \x01(\x08\x12\x1a\n\x12\x63onsents_sponsored\x18\x07 \x01(\x08\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x01\n\x04\x45\x64ge\x12\"\n\x0esource_user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\"\n\x0etarget_user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x34\n\tedge_type\x18\x03 \x01(\tB!\xbaH\x1er\x1c(@2\x18^[a-z0-9]+(-[a-z0-9]+)*$\x12\'\n\x06weight\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\tTargeting\x12&\n\x0bspecialties\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01(\x80\x01\x12,\n\tcountries\x18\x02 \x03(\tB\x19\xbaH\x16\x92\x01\x13\x10\x80\x02\"\x0er\x0c\x32\n^[A-Z]{2}$\x12+\n\tlanguages\x18\x03 \x03(\tB\x18\xbaH\x15\x92\x01\x12\x10@\"\x0er\x0c\x32\n^[a-z]{2}$\"\x9f\x03\n\x08\x43\x61mpaign\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x1b\n\x07sponsor\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12(\n\x08item_ids\x18\x03 \x03(\tB\x16\xbaH\x13\x92\x01\x10\x08\x01\x10\x90N\x18\x01\"\x07r\x05\x10\x01(\x80\x02\x12(\n\ttargeting\x18\x04 \x01(\x0b\x32\x15.recmesh.v1.Targeting\x12\x35\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12#\n\x12\x62udget_impressions\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12(\n\x15\x66requency_cap_per_day\x18\x08 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12&\n\x05value\x18\t \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1e\n\ndisclosure\x18\n \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\"B\n\x12UpsertItemsRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x10.recmesh.v1.ItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x13UpsertItemsResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"<\n\x12\x44\x65leteItemsRequest\x12&\n\x08item_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xe8\x07\"\x07r\x05\x10\x01(\x80\x02\"&\n\x13\x44\x65leteItemsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\"B\n\x12UpsertUsersRequest\x12,\n\x05users\x18\x01 \x03(\x0b\x32\x10.recmesh.v1.UserB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x13UpsertUsersResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"<\n\x12\x44\x65leteUsersRequest\x12&\n\x08user_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xe8\x07\"\x07r\x05\x10\x01(\x80\x02\"P\n\x13\x44\x65leteUsersResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\x12(\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x18.recmesh.v1.ErasureCheck\">\n\x0c\x45rasureCheck\x12\r\n\x05store\x18\x01 \x01(\t\x12\x11\n\tremaining\x18\x02 \x01(\x04\x12\x0c\n\x04note\x18\x03 \x01(\t\"B\n\x12UpsertEdgesRequest\x12,\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x10.recmesh.v1.EdgeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x13UpsertEdgesResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"N\n\x16UpsertCampaignsRequest\x12\x34\n\tcampaigns\x18\x01 \x03(\x0b\x32\x14.recmesh.v1.CampaignB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"+\n\x17UpsertCampaignsResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"=\n\x1aGetCampaignDeliveryRequest\x12\x1f\n\x0c\x63\x61mpaign_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"\xca\x01\n\x10\x43\x61mpaignDelivery\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x1a\n\x12\x62udget_impressions\x18\x02 \x01(\x03\x12\x1d\n\x15\x63onfirmed_impressions\x18\x03 \x01(\x03\x12\x0e\n\x06\x63licks\x18\x04 \x01(\x03\x12\x10\n\x08\x66orecast\x18\x05 \x01(\x01\x12\x18\n\x10held_impressions\x18\x06 \x01(\x03\x12\x1b\n\x13planned_impressions\x18\x07 \x01(\x03\x12\r\n\x05price\x18\x08 \x01(\x01\"O\n\x1bGetCampaignDeliveryResponse\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.recmesh.v1.CampaignDelivery2\xe4\x04\n\x0e\x43\x61talogService\x12N\n\x0bUpsertItems\x12\x1e.recmesh.v1.UpsertItemsRequest\x1a\x1f.recmesh.v1.UpsertItemsResponse\x12N\n\x0b\x44\x65leteItems\x12\x1e.recmesh.v1.DeleteItemsRequest\x1a\x1f.recmesh.v1.DeleteItemsResponse\x12N\n\x0bUpsertUsers\x12\x1e.recmesh.v1.UpsertUsersRequest\x1a\x1f.recmesh.v1.UpsertUsersResponse\x12N\n\x0b\x44\x65leteUsers\x12\x1e.recmesh.v1.DeleteUsersRequest\x1a\x1f.recmesh.v1.DeleteUsersResponse\x12N\n\x0bUpsertEdges\x12\x1e.recmesh.v1.UpsertEdgesRequest\x1a\x1f.recmesh.v1.UpsertEdgesResponse\x12Z\n\x0fUpsertCampaigns\x12\".recmesh.v1.UpsertCampaignsRequest\x1a#.recmesh.v1.UpsertCampaignsResponse\x12\x66\n\x13GetCampaignDelivery\x12&.recmesh.v1.GetCampaignDeliveryRequest\x1a\'.recmesh.v1.GetCampaignDeliveryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18recmesh/v1/catalog.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x04\n\x04Item\x12\x1b\n\x07item_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x37\n\x0c\x63ontent_type\x18\x02 \x01(\tB!\xbaH\x1er\x1c(@2\x18^[a-z0-9]+(-[a-z0-9]+)*$\x12\x19\n\x05title\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\xd0\x0f\x12\x1b\n\x08\x61\x62stract\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\xa0\x8d\x06\x12\x17\n\x04\x62ody\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\xc0\x84=\x12!\n\x06topics\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01(\x80\x01\x12&\n\x0bspecialties\x18\x07 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01(\x80\x01\x12&\n\x08language\x18\x08 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([a-z]{2})?$\x12,\n\tcountries\x18\t \x03(\tB\x19\xbaH\x16\x92\x01\x13\x10\x80\x02\"\x0er\x0c\x32\n^[A-Z]{2}$\x12#\n\x07\x61uthors\x18\n \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x01(\x80\x02\x12\x30\n\x0cpublished_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x07sponsor\x18\r \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x36\n\x13off_label_countries\x18\x0e \x03(\tB\x19\xbaH\x16\x92\x01\x13\x10\x80\x02\"\x0er\x0c\x32\n^[A-Z]{2}$\"\xa8\x02\n\x04User\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12&\n\x0bspecialties\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10 \"\x07r\x05\x10\x01(\x80\x01\x12%\n\x07\x63ountry\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12&\n\x08language\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([a-z]{2})?$\x12\x1b\n\tinterests\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x90N\x12 \n\x18\x63onsents_personalisation\x18\x06 \x01(\x08\x12\x1a\n\x12\x63onsents_sponsored\x18\x07 \x01(\x08\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x01\n\x04\x45\x64ge\x12\"\n\x0esource_user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\"\n\x0etarget_user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x34\n\tedge_type\x18\x03 \x01(\tB!\xbaH\x1er\x1c(@2\x18^[a-z0-9]+(-[a-z0-9]+)*$\x12\'\n\x06weight\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x01\n\tTargeting\x12&\n\x0bspecialties\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01(\x80\x01\x12,\n\tcountries\x18\x02 \x03(\tB\x19\xbaH\x16\x92\x01\x13\x10\x80\x02\"\x0er\x0c\x32\n^[A-Z]{2}$\x12+\n\tlanguages\x18\x03 \x03(\tB\x18\xbaH\x15\x92\x01\x12\x10@\"\x0er\x0c\x32\n^[a-z]{2}$\"\x9f\x03\n\x08\x43\x61mpaign\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x1b\n\x07sponsor\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12(\n\x08item_ids\x18\x03 \x03(\tB\x16\xbaH\x13\x92\x01\x10\x08\x01\x10\x90N\x18\x01\"\x07r\x05\x10\x01(\x80\x02\x12(\n\ttargeting\x18\x04 \x01(\x0b\x32\x15.recmesh.v1.Targeting\x12\x35\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12#\n\x12\x62udget_impressions\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12(\n\x15\x66requency_cap_per_day\x18\x08 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12&\n\x05value\x18\t \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1e\n\ndisclosure\x18\n \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\"B\n\x12UpsertItemsRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x10.recmesh.v1.ItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x13UpsertItemsResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"<\n\x12\x44\x65leteItemsRequest\x12&\n\x08item_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xe8\x07\"\x07r\x05\x10\x01(\x80\x02\"&\n\x13\x44\x65leteItemsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\"B\n\x12UpsertUsersRequest\x12,\n\x05users\x18\x01 \x03(\x0b\x32\x10.recmesh.v1.UserB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x13UpsertUsersResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"<\n\x12\x44\x65leteUsersRequest\x12&\n\x08user_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xe8\x07\"\x07r\x05\x10\x01(\x80\x02\"P\n\x13\x44\x65leteUsersResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\x12(\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x18.recmesh.v1.ErasureCheck\">\n\x0c\x45rasureCheck\x12\r\n\x05store\x18\x01 \x01(\t\x12\x11\n\tremaining\x18\x02 \x01(\x04\x12\x0c\n\x04note\x18\x03 \x01(\t\"B\n\x12UpsertEdgesRequest\x12,\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x10.recmesh.v1.EdgeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x13UpsertEdgesResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"N\n\x16UpsertCampaignsRequest\x12\x34\n\tcampaigns\x18\x01 \x03(\x0b\x32\x14.recmesh.v1.CampaignB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"+\n\x17UpsertCampaignsResponse\x12\x10\n\x08upserted\x18\x01 \x01(\r\"=\n\x1aGetCampaignDeliveryRequest\x12\x1f\n\x0c\x63\x61mpaign_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"\xca\x01\n\x10\x43\x61mpaignDelivery\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x1a\n\x12\x62udget_impressions\x18\x02 \x01(\x03\x12\x1d\n\x15\x63onfirmed_impressions\x18\x03 \x01(\x03\x12\x0e\n\x06\x63licks\x18\x04 \x01(\x03\x12\x10\n\x08\x66orecast\x18\x05 \x01(\x01\x12\x18\n\x10held_impressions\x18\x06 \x01(\x03\x12\x1b\n\x13planned_impressions\x18\x07 \x01(\x03\x12\r\n\x05price\x18\x08 \x01(\x01\"O\n\x1bGetCampaignDeliveryResponse\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.recmesh.v1.CampaignDelivery2\xe4\x04\n\x0e\x43\x61talogService\x12N\n\x0bUpsertItems\x12\x1e.recmesh.v1.UpsertItemsRequest\x1a\x1f.recmesh.v1.UpsertItemsResponse\x12N\n\x0b\x44\x65leteItems\x12\x1e.recmesh.v1.DeleteItemsRequest\x1a\x1f.recmesh.v1.DeleteItemsResponse\x12N\n\x0bUpsertUsers\x12\x1e.recmesh.v1.UpsertUsersRequest\x1a\x1f.recmesh.v1.UpsertUsersResponse\x12N\n\x0b\x44\x65leteUsers\x12\x1e.recmesh.v1.DeleteUsersRequest\x1a\x1f.recmesh.v1.DeleteUsersResponse\x12N\n\x0bUpsertEdges\x12\x1e.recmesh.v1.UpsertEdgesRequest\x1a\x1f.recmesh.v1.UpsertEdgesResponse\x12Z\n\x0fUpsertCampaigns\x12\".recmesh.v1.UpsertCampaignsRequest\x1a#.recmesh.v1.UpsertCampaignsResponse\x12\x66\n\x13GetCampaignDelivery\x12&.recmesh.v1.GetCampaignDeliveryRequest\x1a\'.recmesh.v1.GetCampaignDeliveryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEM'].fields_by_name['authors']._serialized_options = b'\272H\017\222\001\014\020\200\002\"\007r\005\020\001(\200\002'
   _globals['_ITEM'].fields_by_name['sponsor']._loaded_options = None
   _globals['_ITEM'].fields_by_name['sponsor']._serialized_options = b'\272H\005r\003(\200\002'
+  _globals['_ITEM'].fields_by_name['off_label_countries']._loaded_options = None
+  _globals['_ITEM'].fields_by_name['off_label_countries']._serialized_options = b'\272H\026\222\001\023\020\200\002\"\016r\0142\n^[A-Z]{2}$'
   _globals['_USER'].fields_by_name['user_id']._loaded_options = None
   _globals['_USER'].fields_by_name['user_id']._serialized_options = b'\272H\007r\005\020\001(\200\002'
   _globals['_USER'].fields_by_name['specialties']._loaded_options = None
@@ -112,47 +114,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCAMPAIGNDELIVERYREQUEST'].fields_by_name['campaign_ids']._loaded_options = None
   _globals['_GETCAMPAIGNDELIVERYREQUEST'].fields_by_name['campaign_ids']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_ITEM']._serialized_start=103
-  _globals['_ITEM']._serialized_end=599
-  _globals['_USER']._serialized_start=602
-  _globals['_USER']._serialized_end=898
-  _globals['_EDGE']._serialized_start=901
-  _globals['_EDGE']._serialized_end=1122
-  _globals['_TARGETING']._serialized_start=1125
-  _globals['_TARGETING']._serialized_end=1267
-  _globals['_CAMPAIGN']._serialized_start=1270
-  _globals['_CAMPAIGN']._serialized_end=1685
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=1687
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=1753
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=1755
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=1794
-  _globals['_DELETEITEMSREQUEST']._serialized_start=1796
-  _globals['_DELETEITEMSREQUEST']._serialized_end=1856
-  _globals['_DELETEITEMSRESPONSE']._serialized_start=1858
-  _globals['_DELETEITEMSRESPONSE']._serialized_end=1896
-  _globals['_UPSERTUSERSREQUEST']._serialized_start=1898
-  _globals['_UPSERTUSERSREQUEST']._serialized_end=1964
-  _globals['_UPSERTUSERSRESPONSE']._serialized_start=1966
-  _globals['_UPSERTUSERSRESPONSE']._serialized_end=2005
-  _globals['_DELETEUSERSREQUEST']._serialized_start=2007
-  _globals['_DELETEUSERSREQUEST']._serialized_end=2067
-  _globals['_DELETEUSERSRESPONSE']._serialized_start=2069
-  _globals['_DELETEUSERSRESPONSE']._serialized_end=2149
-  _globals['_ERASURECHECK']._serialized_start=2151
-  _globals['_ERASURECHECK']._serialized_end=2213
-  _globals['_UPSERTEDGESREQUEST']._serialized_start=2215
-  _globals['_UPSERTEDGESREQUEST']._serialized_end=2281
-  _globals['_UPSERTEDGESRESPONSE']._serialized_start=2283
-  _globals['_UPSERTEDGESRESPONSE']._serialized_end=2322
-  _globals['_UPSERTCAMPAIGNSREQUEST']._serialized_start=2324
-  _globals['_UPSERTCAMPAIGNSREQUEST']._serialized_end=2402
-  _globals['_UPSERTCAMPAIGNSRESPONSE']._serialized_start=2404
-  _globals['_UPSERTCAMPAIGNSRESPONSE']._serialized_end=2447
-  _globals['_GETCAMPAIGNDELIVERYREQUEST']._serialized_start=2449
-  _globals['_GETCAMPAIGNDELIVERYREQUEST']._serialized_end=2510
-  _globals['_CAMPAIGNDELIVERY']._serialized_start=2513
-  _globals['_CAMPAIGNDELIVERY']._serialized_end=2715
-  _globals['_GETCAMPAIGNDELIVERYRESPONSE']._serialized_start=2717
-  _globals['_GETCAMPAIGNDELIVERYRESPONSE']._serialized_end=2796
-  _globals['_CATALOGSERVICE']._serialized_start=2799
-  _globals['_CATALOGSERVICE']._serialized_end=3411
+  _globals['_ITEM']._serialized_end=655
+  _globals['_USER']._serialized_start=658
+  _globals['_USER']._serialized_end=954
+  _globals['_EDGE']._serialized_start=957
+  _globals['_EDGE']._serialized_end=1178
+  _globals['_TARGETING']._serialized_start=1181
+  _globals['_TARGETING']._serialized_end=1323
+  _globals['_CAMPAIGN']._serialized_start=1326
+  _globals['_CAMPAIGN']._serialized_end=1741
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=1743
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=1809
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=1811
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=1850
+  _globals['_DELETEITEMSREQUEST']._serialized_start=1852
+  _globals['_DELETEITEMSREQUEST']._serialized_end=1912
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=1914
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=1952
+  _globals['_UPSERTUSERSREQUEST']._serialized_start=1954
+  _globals['_UPSERTUSERSREQUEST']._serialized_end=2020
+  _globals['_UPSERTUSERSRESPONSE']._serialized_start=2022
+  _globals['_UPSERTUSERSRESPONSE']._serialized_end=2061
+  _globals['_DELETEUSERSREQUEST']._serialized_start=2063
+  _globals['_DELETEUSERSREQUEST']._serialized_end=2123
+  _globals['_DELETEUSERSRESPONSE']._serialized_start=2125
+  _globals['_DELETEUSERSRESPONSE']._serialized_end=2205
+  _globals['_ERASURECHECK']._serialized_start=2207
+  _globals['_ERASURECHECK']._serialized_end=2269
+  _globals['_UPSERTEDGESREQUEST']._serialized_start=2271
+  _globals['_UPSERTEDGESREQUEST']._serialized_end=2337
+  _globals['_UPSERTEDGESRESPONSE']._serialized_start=2339
+  _globals['_UPSERTEDGESRESPONSE']._serialized_end=2378
+  _globals['_UPSERTCAMPAIGNSREQUEST']._serialized_start=2380
+  _globals['_UPSERTCAMPAIGNSREQUEST']._serialized_end=2458
+  _globals['_UPSERTCAMPAIGNSRESPONSE']._serialized_start=2460
+  _globals['_UPSERTCAMPAIGNSRESPONSE']._serialized_end=2503
+  _globals['_GETCAMPAIGNDELIVERYREQUEST']._serialized_start=2505
+  _globals['_GETCAMPAIGNDELIVERYREQUEST']._serialized_end=2566
+  _globals['_CAMPAIGNDELIVERY']._serialized_start=2569
+  _globals['_CAMPAIGNDELIVERY']._serialized_end=2771
+  _globals['_GETCAMPAIGNDELIVERYRESPONSE']._serialized_start=2773
+  _globals['_GETCAMPAIGNDELIVERYRESPONSE']._serialized_end=2852
+  _globals['_CATALOGSERVICE']._serialized_start=2855
+  _globals['_CATALOGSERVICE']._serialized_end=3467
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,7 @@ class Item(_message.Message):
     PUBLISHED_AT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     SPONSOR_FIELD_NUMBER: _builtins.int
+    OFF_LABEL_COUNTRIES_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Unique id."""
     content_type: _builtins.str
@@ -55,7 +56,7 @@ class Item(_message.Message):
     language: _builtins.str
     """ISO 639-1. Empty: unknown, shown to everybody."""
     sponsor: _builtins.str
-    """Who paid for its making. Empty: nobody."""
+    """Who paid for its making. Shown with a disclosure wherever it appears. Empty: nobody."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Topics, the same texts as in ingested data. Empty: unknown."""
@@ -80,6 +81,12 @@ class Item(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """Not shown from then on; after published_at. Empty: never expires."""
 
+    @_builtins.property
+    def off_label_countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ISO 3166-1 alpha-2 countries in which the use that it speaks of is not approved. No campaign
+        shows it there, nor to users whose country is unknown. Empty: none.
+        """
+
     def __init__(
         self,
         *,
@@ -96,10 +103,11 @@ class Item(_message.Message):
         published_at: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         sponsor: _builtins.str = ...,
+        off_label_countries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "published_at", b"published_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstract", b"abstract", "authors", b"authors", "body", b"body", "content_type", b"content_type", "countries", b"countries", "expires_at", b"expires_at", "item_id", b"item_id", "language", b"language", "published_at", b"published_at", "specialties", b"specialties", "sponsor", b"sponsor", "title", b"title", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstract", b"abstract", "authors", b"authors", "body", b"body", "content_type", b"content_type", "countries", b"countries", "expires_at", b"expires_at", "item_id", b"item_id", "language", b"language", "off_label_countries", b"off_label_countries", "published_at", b"published_at", "specialties", b"specialties", "sponsor", b"sponsor", "title", b"title", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -340,8 +340,8 @@ Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
 
 @_typing.final
 class Sponsorship(_message.Message):
-    """Who pays for a slot. Present exactly on sponsored items; callers must show the
-    disclosure.
+    """Who pays for a slot, or paid for the making of its item. Present exactly on sponsored
+    items; callers must show the disclosure.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -349,7 +349,7 @@ class Sponsorship(_message.Message):
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
-    """The campaign this slot counts for."""
+    """The campaign this slot counts for. Empty: none; somebody paid for the item's making."""
     disclosure: _builtins.str
     """Text to show to the user, for example "Sponsored by Example Pharma"."""
     def __init__(
