@@ -77,6 +77,11 @@ class TermSets:
         """Rows whose set has no term ``[len(rows)]``."""
         return np.asarray(~self.bits[rows].any(axis=1), np.bool_)
 
+    def terms(self, row: int) -> list[str]:
+        """The set of a row."""
+        words = self.bits[row].tolist()
+        return [t for t, i in self.vocabulary.items() if words[i // 64] >> (i % 64) & 1]
+
 
 def unpacked(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     """Sets of terms ``[..., n_words]`` as 0 and 1 ``[..., 64 · n_words]``; place i is term i."""
@@ -158,9 +163,7 @@ class Catalog:
 
     def language(self, row: int) -> str:
         """ISO 639-1 language of an item; empty: unknown."""
-        terms = self.languages.vocabulary
-        words = self.languages.bits[row].tolist()
-        return next((t for t, i in terms.items() if words[i // 64] >> (i % 64) & 1), "")
+        return next(iter(self.languages.terms(row)), "")
 
     def prepare(self) -> None:
         """Computes now what is otherwise computed when it is first asked for."""

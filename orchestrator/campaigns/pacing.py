@@ -16,7 +16,7 @@ so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ from recmesh.orchestrator.campaigns.traffic_profile import TrafficProfile
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
+DAYS_A_WEEK = 7.0
+LATELY_S = 6 * 3600.0
+SMALLEST_SAMPLE = 4.0
+"""Impressions due of late from which on the rate of delivery is told."""
 SMALLEST_PLAN = 1.0
 """Impressions of a step's plan that errors are measured against, at least."""
 
@@ -57,13 +61,28 @@ class Prices:
     error: Float64
     """Smoothed error of delivery over the plan; positive: behind."""
     delivered: Int64
-    """Confirmed impressions until then."""
+    """Impressions confirmed or held until then."""
+    planned_lately: Float64
+    """Impressions that were due in the last hours, halved for every :data:`LATELY_S`."""
+    got_lately: Float64
+    """Impressions that were delivered in them."""
+
+    @property
+    def rate(self) -> Float64:
+        """Part of what was due of late that was delivered ``[campaigns]``, in [0, 1].
+
+        1 where too little was due to tell.
+        """
+        due = np.maximum(self.planned_lately, 1e-9)
+        told = self.planned_lately >= SMALLEST_SAMPLE
+        return np.where(told, np.minimum(self.got_lately / due, 1.0), 1.0)
 
     @classmethod
     def start(cls, campaigns: int, at_unix_s: float) -> Prices:
         """Before the first step: all prices are 0."""
         nothing = np.zeros(campaigns)
-        return cls(at_unix_s, nothing, nothing, nothing, np.zeros(campaigns, np.int64))
+        none = np.zeros(campaigns, np.int64)
+        return cls(at_unix_s, nothing, nothing, nothing, none, nothing, nothing)
 
 
 def planned(
@@ -73,16 +92,12 @@ def planned(
 
     What is left of its budget, in proportion to the traffic that is left until its end.
     """
-    plan = np.zeros(len(book))
     left = np.maximum(book.budget - since.delivered, 0)
-    for row in np.flatnonzero(left > 0).tolist():
-        start = max(since.at_unix_s, float(book.starts_unix_s[row]))
-        end = float(book.ends_unix_s[row])
-        expected = traffic.between(start, end)
-        if expected > 0 and start < until_unix_s:
-            due = traffic.between(start, min(until_unix_s, end))
-            plan[row] = left[row] * due / expected
-    return plan
+    start = np.maximum(book.starts_unix_s, since.at_unix_s)
+    ends = book.ends_unix_s
+    due = traffic.between(start, np.minimum(ends, until_unix_s))
+    expected = traffic.between(start, ends)
+    return np.asarray(left * due / np.maximum(expected, 1e-12), np.float64)
 
 
 def next_prices(
@@ -99,7 +114,8 @@ def next_prices(
         book: all campaigns.
         traffic: what to expect.
         before: of the step before.
-        delivered: confirmed impressions until now ``[campaigns]``; never falls.
+        delivered: impressions confirmed or held until now ``[campaigns]``; falls when slots
+            that were held lapse.
         now_unix_s: later than the step before.
         settings: default: as chosen on simulated weeks (``docs/campaigns.md``).
     """
@@ -113,11 +129,13 @@ def next_prices(
     bound = chosen.largest_price
     dual = np.where(runs, np.clip(before.dual + chosen.step * error, -bound, bound), 0.0)
     price = np.clip(dual + chosen.damping * smoothed, -bound, bound)
-    return replace(
-        before,
+    forgotten = 2.0 ** (-(now_unix_s - before.at_unix_s) / LATELY_S)
+    return Prices(
         at_unix_s=now_unix_s,
         price=np.where(runs, price, 0.0),
         dual=dual,
         error=np.where(runs, smoothed, 0.0),
         delivered=delivered,
+        planned_lately=np.where(runs, forgotten * before.planned_lately + plan, 0.0),
+        got_lately=np.where(runs, forgotten * before.got_lately + np.maximum(got, 0), 0.0),
     )

@@ -29,14 +29,13 @@ class TrafficProfile:
         counts = np.bincount(hours, minlength=HOURS) + SMOOTHING
         return cls(counts / counts.sum())
 
-    def between(self, start_unix_s: float, end_unix_s: float) -> float:
-        """Traffic from one moment to another, in weeks' worth; 0 when the end is not later."""
-        if end_unix_s <= start_unix_s:
-            return 0.0
-        return self._until(end_unix_s) - self._until(start_unix_s)
+    def between(self, start_unix_s: npt.ArrayLike, end_unix_s: npt.ArrayLike) -> Float64:
+        """Traffic from moments to others, in weeks' worth ``[n]``; 0 when the end is not later."""
+        start, end = np.asarray(start_unix_s, np.float64), np.asarray(end_unix_s, np.float64)
+        return np.where(end > start, self._until(end) - self._until(start), 0.0)
 
-    def _until(self, unix_s: float) -> float:
-        hours = unix_s / HOUR_S
-        weeks, within = divmod(hours, HOURS)
-        whole = int(within)
-        return weeks + float(self.share[:whole].sum()) + (within - whole) * float(self.share[whole])
+    def _until(self, unix_s: Float64) -> Float64:
+        weeks, within = np.divmod(unix_s / HOUR_S, HOURS)
+        whole = within.astype(np.int64)
+        before = np.concatenate([[0.0], np.cumsum(self.share)])
+        return np.asarray(weeks + before[whole] + (within - whole) * self.share[whole], np.float64)
