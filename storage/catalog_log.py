@@ -17,6 +17,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from recmesh.storage import campaign_slots
+from recmesh.storage.campaign_tables import CAMPAIGN_SLOTS
 from recmesh.storage.catalog_overlay import DELETED, CatalogChanges
 from recmesh.storage.catalog_tables import (
     ERASED_USERS,
@@ -28,7 +30,7 @@ from recmesh.storage.catalog_tables import (
 from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.erased_users import USER_COLUMNS, ErasedUsers, id_hash
 from recmesh.storage.errors import InvalidRequestError
-from recmesh.storage.event_tables import EVENT_HEAD, EVENTS, QUARANTINED
+from recmesh.storage.event_tables import EVENTS, QUARANTINED
 from recmesh.storage.interchange import TIMESTAMP
 
 Row: TypeAlias = dict[str, Any]
@@ -39,6 +41,7 @@ USER_TABLES: dict[str, sa.Table] = {
     "edges": TABLES["edges"],
     "events": EVENTS,
     "quarantined_events": QUARANTINED,
+    "campaign_slots": CAMPAIGN_SLOTS,
 }
 """SQL tables that name users, by their names in :data:`USER_COLUMNS`."""
 
@@ -66,7 +69,10 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Erases users, edges that name them, and their events. Answered with how many were there."""
+    """Erases users, edges that name them, their events and sponsored slots; campaigns' counts stay.
+
+    Answered with how many were there.
+    """
 
     user_ids: Sequence[str]
     ingested: Collection[str] = ()
@@ -299,13 +305,15 @@ class _Transaction:
         new = [{"id_hash": h, "seq": self._next()} for h in hashes.values() if h not in known]
         if new:
             self._connection.execute(sa.insert(ERASED_USERS), new)
-        # No event of theirs may be recorded between this and the commit.
-        self._connection.execute(sa.select(EVENT_HEAD.c.seq).with_for_update())
+        # No event or slot of theirs may be recorded between this and the commit.
+        campaign_slots.lock(self._connection)
         for name, table in USER_TABLES.items():
             for column, ids in itertools.product(
                 USER_COLUMNS[name], statement_chunks(write.user_ids)
             ):
-                self._connection.execute(sa.delete(table).where(table.c[column].in_(ids)))
+                theirs = table.c[column].in_(ids)
+                campaign_slots.forget(self._connection, table, theirs)
+                self._connection.execute(sa.delete(table).where(theirs))
         return len(there)
 
     def _indexed(self, write: Indexed) -> None:

@@ -23,8 +23,9 @@ USER_COLUMNS: dict[str, tuple[str, ...]] = {
     "events": ("user_id", "item_id"),
     "edges": ("source_user_id", "target_user_id"),
     "quarantined_events": ("user_id", "item_id"),
+    "campaign_slots": ("user_id", "item_id"),
 }
-"""Columns that hold user ids: of the interchange tables, and of the event log's quarantine."""
+"""Columns that hold user ids: of the interchange tables, and of the writer's own."""
 
 
 def id_hash(salt: bytes, user_id: str) -> bytes:

@@ -3,7 +3,8 @@
 Every event gets the next sequence number in the transaction that makes it durable, and numbers
 become visible in their order, because a transaction holds the head's row while it gives them out.
 A consumer that has taken everything up to a number asks for what came after it, and saves its
-position in the transaction that saves its own state: what it counts, it counts once.
+position in the transaction that saves its own state: what it counts, it counts once. Sponsored
+slots are confirmed in the event's own transaction (:mod:`recmesh.storage.campaign_ledger`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from recmesh.storage import campaign_slots
 from recmesh.storage.catalog_tables import ERASED_USERS, HEAD
 from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.erased_users import id_hash
@@ -52,7 +54,8 @@ COLUMNS = pa.schema(
         ("request_id", pa.string()),  # of the page that showed the item; empty: no page did
         ("campaign_id", pa.string()),  # of the slot on that page; empty: not sponsored
         ("policy_version", pa.string()),  # that made that page
-        ("counted", pa.bool_()),  # false: a page's impression of the item counted before
+        # false: a page's impression of the item counted before, or its sponsored slot's click
+        ("counted", pa.bool_()),
     ]
 )
 """What is read of an event; the names are the interchange format's where it has them."""
@@ -360,6 +363,7 @@ class _Transaction:
             )
             if slot is not None:
                 counted.add(slot)
+        campaign_slots.record(self._connection, rows, self._received_at_ms)
         self._connection.execute(_INSERT, rows)
         self._connection.execute(_MOVE_HEAD, {"to": self._seq})
         self._release(before_seq)

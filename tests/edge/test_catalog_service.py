@@ -281,6 +281,7 @@ async def test_an_erased_doctor_is_gone_from_everywhere_for_ever(home: Home) -> 
             (
                 *("database: users", "database: edges"),
                 *("database: events", "database: quarantined_events"),
+                "database: campaign_slots",
                 *("data set", "quarantine", "artifacts"),
             ),
             0,
