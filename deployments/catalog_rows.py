@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from recmesh.storage.catalog_log import Row, Upsert
 from recmesh.storage.catalog_tables import SCHEMAS
 from recmesh.storage.errors import InvalidRequestError
+from recmesh.storage.iso_codes import CODES
 from recmesh.v1 import catalog_pb2
 
 FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
@@ -83,6 +84,12 @@ def _campaign(campaign: catalog_pb2.Campaign) -> Row:
     starts, ends = _ms(campaign, "starts_at"), _ms(campaign, "ends_at")
     if starts is None or ends is None or ends <= starts:
         raise InvalidRequestError("ends_at", "must be after starts_at")
+    for name, (codes, standard) in CODES.items():
+        for code in getattr(campaign.targeting, name):
+            if code not in codes:
+                raise InvalidRequestError(
+                    f"targeting.{name}", f"{code!r} is not an {standard} code"
+                )
     return {
         "campaign_id": campaign.campaign_id,
         "sponsor": campaign.sponsor,

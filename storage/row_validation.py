@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recmesh.storage.interchange import EVENT_TYPES, TEXT_LIST, TIMESTAMP, TableSchema
+from recmesh.storage.interchange import CAMPAIGNS, EVENT_TYPES, TEXT_LIST, TIMESTAMP, TableSchema
+from recmesh.storage.iso_codes import CODES
 
 MAX_ID_BYTES = 256
 DEFAULTS: dict[str, Any] = {"consents_personalisation": True, "weight": 1.0}
@@ -96,6 +97,19 @@ def _mask(column: pa.Array) -> Mask:
     return np.asarray(column.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
+def _unknown_codes(column: pa.Array, name: str) -> dict[int, str]:
+    """What is wrong with rows whose list names a code that nobody assigned."""
+    codes, standard = CODES[name]
+    values = pc.list_flatten(column)
+    unknown = pc.invert(pc.is_in(values, value_set=pa.array(sorted(codes))))
+    rows = pc.list_parent_indices(column).filter(unknown).to_pylist()
+    named = values.filter(unknown).to_pylist()
+    return {
+        row: f"{name}: {code!r} is not an {standard} code"
+        for row, code in zip(reversed(rows), reversed(named), strict=True)
+    }
+
+
 def check_rows(
     schema: TableSchema, cells: dict[str, Cells], count: int, *, csv: bool = False
 ) -> tuple[pa.Table, dict[int, str]]:
@@ -146,7 +160,10 @@ def check_rows(
         if field.name == "value":
             outside = pc.or_(pc.less(column, 0), pc.greater(column, 1))
             mark(_mask(outside), "value: outside [0, 1]")
-    if "ends_at" in columns:
+    if schema is CAMPAIGNS:
+        for name in CODES:
+            for row, reason in _unknown_codes(columns[name], name).items():
+                reasons.setdefault(row, reason)
         ended = pc.less_equal(columns["ends_at"], columns["starts_at"])
         mark(_mask(ended), "ends_at: not after starts_at")
     return pa.table(columns, schema=schema.columns), reasons

@@ -224,6 +224,16 @@ FAR = Timestamp(seconds=10**12)
         ("UpsertCampaigns", campaigns(item_ids=["i1", "i1"]), "campaigns[0].item_ids"),
         ("UpsertCampaigns", campaigns(budget_impressions=0), "campaigns[0].budget_impressions"),
         ("UpsertCampaigns", campaigns(value=1.5), "campaigns[0].value"),
+        (
+            "UpsertCampaigns",
+            campaigns(targeting=catalog_pb2.Targeting(countries=["DE", "XX"])),
+            "campaigns[0].targeting.countries",
+        ),
+        (
+            "UpsertCampaigns",
+            campaigns(targeting=catalog_pb2.Targeting(languages=["xx"])),
+            "campaigns[0].targeting.languages",
+        ),
     ],
 )
 async def test_bad_input_is_refused_with_the_field_and_changes_nothing(

@@ -241,6 +241,48 @@ CELL = st.one_of(
 )
 
 
+CAMPAIGN = {
+    "campaign_id": "c1",
+    "sponsor": "s",
+    "starts_at": "2026-01-01",
+    "ends_at": "2026-02-01",
+    "budget_impressions": 1000,
+    "disclosure": "Advertisement",
+    "countries": ["DE", "GB"],
+    "languages": ["de"],
+    "value": 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"ends_at": "2026-01-01"}, "ends_at: not after starts_at"),
+        ({"budget_impressions": 0}, "budget_impressions: must be above 0"),
+        ({"value": 1.01}, "value: outside [0, 1]"),
+        ({"value": -0.01}, "value: outside [0, 1]"),
+        ({"countries": ["DE", "UK", "XX"]}, "countries: 'UK' is not an ISO 3166-1 alpha-2 code"),
+        ({"countries": ["de"]}, "countries: 'de' is not an ISO 3166-1 alpha-2 code"),
+        ({"countries": [None]}, "countries: None is not an ISO 3166-1 alpha-2 code"),
+        ({"languages": ["de", "xx"]}, "languages: 'xx' is not an ISO 639-1 code"),
+        ({"frequency_cap_per_day": -1}, "frequency_cap_per_day: negative"),
+        ({"disclosure": ""}, "disclosure: required but empty"),
+    ],
+)
+def test_a_campaign_that_cannot_be_is_quarantined(
+    tmp_path: Path, wrong: dict[str, Any], reason: str
+) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    good = [CAMPAIGN, CAMPAIGN | {"campaign_id": "c3", "countries": [], "languages": []}]
+    rows = [good[0], CAMPAIGN | {"campaign_id": "c2"} | wrong, good[1]]
+    (folder / "campaigns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ingest(folder, tmp_path / "d")
+    (line,) = (tmp_path / "d/quarantine/campaigns.jsonl.jsonl").read_text().splitlines()
+    assert (json.loads(line)["line"], json.loads(line)["reason"]) == (2, reason)
+    assert Dataset.open(tmp_path / "d").campaigns["campaign_id"].to_pylist() == ["c1", "c3"]
+
+
 def _outcome(file: Path, schema: TableSchema) -> tuple[list[dict[str, Any]], list[Any]]:
     """Good rows, and line, reason and row of bad ones."""
     good: list[dict[str, Any]] = []
