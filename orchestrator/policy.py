@@ -50,7 +50,7 @@ class CampaignRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    largest_price: float = Field(ge=0, le=1, default=0.3)
+    largest_price: float = Field(ge=0, le=1, default=0.6)
     """The most utility that a campaign's price adds to its slot, or takes from it."""
     most_organic_loss: float = Field(ge=0, le=1, default=0.1)
     """Share of a page's organic utility that its sponsored slots may cost; see docs/campaigns.md"""

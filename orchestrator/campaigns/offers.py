@@ -12,6 +12,7 @@ from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.campaigns.campaign_book import Audience, Bool, CampaignBook, Int64
 from recmesh.orchestrator.catalog import Catalog
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.page_token import MAX_SLOTS
 from recmesh.v1 import common_pb2
 
 Int32 = npt.NDArray[np.int32]
@@ -33,6 +34,8 @@ class Offers:
     """Row of the book that pays for each ``[k]``."""
     price: Float32
     """Added to the utility of each ``[k]``."""
+    room: Int32
+    """Slots that every campaign may have on the page ``[campaigns]``."""
     held_back: Int32
     """Catalog rows that the user is not to see: their campaigns were shown often enough."""
 
@@ -67,22 +70,21 @@ class Offers:
 
 def _nothing(book: CampaignBook) -> Offers:
     none = np.zeros(0, np.int32)
-    return Offers(book, none, none, np.zeros(0, np.float32), none)
+    return Offers(book, none, none, np.zeros(0, np.float32), none, none)
 
 
-def _capped(mesh: Mesh, request: Admitted, book: CampaignBook) -> Bool:
-    """Which campaigns the user had as often as their caps allow in the last 24 hours ``[n]``."""
+def _uncapped(mesh: Mesh, request: Admitted, book: CampaignBook) -> Int64:
+    """Slots that the user may have of each campaign, after those of the last 24 hours ``[n]``."""
     shown = mesh.impressions.of(
         request.message.user_id, request.now_unix_s, but_request=request.request_id
     )
     counts = Counter(one.campaign_id for one in shown if one.campaign_id)
-    caps = book.caps_per_day(request.snapshot.policy.frequency_cap_per_day)
-    capped = np.zeros(len(book), bool)
+    room = book.caps_per_day(request.snapshot.policy.frequency_cap_per_day)
     for campaign_id, count in counts.items():
         row = book.row_of.get(campaign_id)
         if row is not None:
-            capped[row] = count >= caps[row]
-    return capped
+            room[row] -= count
+    return room
 
 
 def _best(rows: Int32, campaign: Int64, price: Float32, value: Float32) -> Int64:
@@ -132,13 +134,20 @@ def offers(mesh: Mesh, request: Admitted) -> Offers:
     price, remaining = mesh.pacing.of(book)
     bound = surface.campaigns.largest_price
     price = np.clip(price, -bound, bound)
-    capped = _capped(mesh, request, book)
+    room = np.minimum(_uncapped(mesh, request, book), remaining)
     rows, campaign = snapshot.paid_rows
-    held_back = rows[(reached & capped)[campaign]]
-    offered = (reached & ~capped & (remaining > 0))[campaign]
+    held_back = rows[(reached & (room <= 0) & (remaining > 0))[campaign]]
+    offered = (reached & (room > 0))[campaign]
     offered &= ~np.isin(rows, held_back)
     offered &= ~_off_label(request.catalog, rows, request.country)
     rows, campaign = rows[offered], campaign[offered]
     best = _best(rows, campaign, price, book.value)
     rows, campaign = rows[best], campaign[best]
-    return Offers(book, rows, campaign.astype(np.int32), price[campaign], np.unique(held_back))
+    return Offers(
+        book,
+        rows,
+        campaign.astype(np.int32),
+        price[campaign],
+        np.minimum(room, MAX_SLOTS).astype(np.int32),
+        np.unique(held_back),
+    )

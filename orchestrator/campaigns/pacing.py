@@ -28,7 +28,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 DAYS_A_WEEK = 7.0
-LATELY_S = 6 * 3600.0
+LATELY_S = 12 * 3600.0
 SMALLEST_SAMPLE = 4.0
 """Impressions due of late from which on the rate of delivery is told."""
 SMALLEST_PLAN = 1.0
@@ -39,7 +39,7 @@ SMALLEST_PLAN = 1.0
 class PacingSettings:
     """How prices move; in units of utility."""
 
-    largest_price: float = 0.5
+    largest_price: float = 0.6
     """The most utility that a sponsored slot may be given; the policy's bound on relevance."""
     step: float = 0.04
     """Of the price, for a step that delivered nothing or twice its plan."""

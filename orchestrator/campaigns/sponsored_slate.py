@@ -51,7 +51,15 @@ def _without(candidates: SlateCandidates, those: Bool) -> SlateCandidates:
 def _as_if_nobody_paid(candidates: SlateCandidates, prices: Float32) -> SlateCandidates:
     boost = candidates.boost
     unpaid = None if boost is None else (boost - prices).astype(np.float32)
-    return replace(candidates, boost=unpaid, sponsored=None, sponsor=None, sponsor_shown=None)
+    return replace(
+        candidates,
+        boost=unpaid,
+        sponsored=None,
+        sponsor=None,
+        sponsor_shown=None,
+        campaign=None,
+        campaign_room=None,
+    )
 
 
 class _Attempts:
@@ -98,8 +106,8 @@ class _Attempts:
             return 0.0
         return max(0.0, 1.0 - _value(utility, slate.chosen) / self._free_value)
 
-    def refuse(self, campaigns: Sequence[int]) -> None:
-        self._refused |= np.isin(self.paid_by, list(campaigns))
+    def refuse(self, campaign: int) -> None:
+        self._refused |= self.paid_by == campaign
 
     def refuse_all(self) -> None:
         self._refused |= self.paid_by != NOBODY
@@ -126,16 +134,15 @@ class _Attempts:
 
     def take_refusals(self, paid: Int32, holds: Sequence[Hold]) -> bool:
         """Leaves out who was refused; returns whether anybody was."""
-        refused = [
-            (int(self.paid_by[i]), hold)
-            for i, hold in zip(paid.tolist(), holds, strict=True)
-            if hold is not Hold.HELD
-        ]
-        for campaign, hold in refused:
+        held = [i for i, hold in zip(paid.tolist(), holds, strict=True) if hold is Hold.HELD]
+        for i, hold in zip(paid.tolist(), holds, strict=True):
+            if hold is not Hold.HELD:
+                self.refuse(int(self.paid_by[i]))
             if hold is Hold.SPENT:
-                self._mesh.pacing.spent(self._offers.book, campaign)
-        self.refuse([campaign for campaign, _ in refused])
-        return bool(refused)
+                self._mesh.pacing.spent(self._offers.book, int(self.paid_by[i]))
+        # What a campaign has already been granted for this page, it keeps.
+        self._refused[held] = False
+        return len(held) < len(holds)
 
 
 async def sponsored_slate(
@@ -162,7 +169,7 @@ async def sponsored_slate(
             return SponsoredSlate(slate.chosen, slate.relaxed, attempts.paid_by)
         loss = attempts.loss(slate)
         if loss > request.surface.campaigns.most_organic_loss:
-            attempts.refuse([attempts.dearest(paid)])
+            attempts.refuse(attempts.dearest(paid))
             continue
         holds = await attempts.hold(paid)
         if holds is None:

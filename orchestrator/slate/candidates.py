@@ -36,6 +36,10 @@ class SlateCandidates:
     """Whether a slot for it is a sponsored one ``[n]``."""
     sponsor: Int64 | None = None
     """Code of the sponsor ``[n]``; 0: unknown, never capped."""
+    campaign: Int64 | None = None
+    """Code of the campaign that pays ``[n]``; 0: none."""
+    campaign_room: Int32 | None = None
+    """Slots that its campaign may have at most ``[n]``, equal for all of a campaign."""
     explores: Bool | None = None
     """Who may have an exploration slot ``[n]``."""
     interests: Float32 | None = None

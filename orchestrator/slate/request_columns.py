@@ -126,10 +126,13 @@ def slate_candidates(
     catalog, surface = request.catalog, request.surface
     rules, author = surface.slate, catalog.lead_author[rows]
     pin_slot = _by_item(catalog, rows, surface.pins)
-    sponsored, price, sponsor = None, None, np.zeros(len(rows), np.int64)
+    sponsored, price, campaign, room = None, None, None, None
+    sponsor = np.zeros(len(rows), np.int64)
     if len(offers):
         paid_by = offers.paying_for(rows)
         sponsored, price = paid_by != NOBODY, offers.prices_of(rows)
+        campaign = paid_by.astype(np.int64) + 1
+        room = np.where(sponsored, offers.room[paid_by], 0).astype(np.int32)
         sponsor = np.where(sponsored, offers.book.sponsor_code[paid_by], 0)
     recently = _recently(mesh, request, author, sponsor, offers)
     explores = None
@@ -144,6 +147,8 @@ def slate_candidates(
         author=author,
         sponsored=sponsored,
         sponsor=None if sponsored is None else sponsor,
+        campaign=campaign,
+        campaign_room=room,
         explores=explores,
         interests=interests(catalog, request.user) if rules.calibration_weight > 0 else None,
         topic_shown=recently.topics if recently else None,

@@ -39,6 +39,9 @@ class SponsoredSlots:
                     CodeCap(codes, rules.max_per_sponsor_recently, candidates.sponsor_shown)
                 )
 
+        if candidates.campaign is not None and candidates.campaign_room is not None:
+            codes = np.where(self.sponsored, candidates.campaign, 0)
+            self._caps.append(CodeCap(codes, 0, -candidates.campaign_room))
         self._add_up()
 
     def _add_up(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 _IS_OPEN = sa.text("state = 'open'")
 
@@ -85,6 +85,8 @@ def upgrade() -> None:
         sa.Column("dual", sa.Double, nullable=False),
         sa.Column("error", sa.Double, nullable=False),
         sa.Column("delivered", sa.BigInteger, nullable=False),
+        sa.Column("planned_lately", sa.Double, nullable=False),
+        sa.Column("got_lately", sa.Double, nullable=False),
     )
     op.execute(_COUNT_CLICKS_ONCE)
     op.execute(_CONFIRMED)
