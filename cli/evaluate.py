@@ -17,7 +17,7 @@ from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
 from recmesh.models.registry import MODELS
 from recmesh.offline.evaluation.evaluate import Settings, evaluate
-from recmesh.offline.evaluation.report import SEGMENTS, Report
+from recmesh.offline.evaluation.report import SEGMENTS, Report, System, heading
 from recmesh.offline.evaluation.tuned_policy import tuned_policy
 from recmesh.storage.errors import ConfigurationError, RecMeshError
 from recmesh.storage.home import Home
@@ -26,6 +26,10 @@ evaluate_app = typer.Typer(add_completion=False, invoke_without_command=True)
 evaluate_app.command("search")(evaluate_search_command)
 evaluate_app.command("cold-start")(cold_start_command)
 evaluate_app.add_typer(embeddings_app, name="embeddings")
+
+
+def _style(system: System) -> str:
+    return {"blend": "bold", "baseline": "dim"}.get(system.kind, "")
 
 
 def _print(report: Report, console: Console) -> None:
@@ -38,9 +42,20 @@ def _print(report: Report, console: Console) -> None:
             # A terminal is narrow: the other intervals are in the report files.
             ndcg, *others = report.cells(system, segment)
             cells = [ndcg, *(cell.partition(" ")[0] for cell in others)]
-            style = "bold" if system.kind == "blend" else "dim" if system.kind == "baseline" else ""
-            table.add_row(system.name, *cells, style=style)
+            table.add_row(system.name, *cells, style=_style(system))
         console.print(table)
+        beyond = Table("", *(heading(d) for d in report.others()), title="Beyond accuracy")
+        for system in report.systems:
+            beyond.add_row(system.name, *report.values(system, segment), style=_style(system))
+        console.print(beyond)
+    if report.slices:
+        names = [system.name for system in report.systems]
+        slices = Table("", "users", *names, title=f"nDCG@{report.k} by slice of all users")
+        for before, one in zip([None, *report.slices], report.slices, strict=False):
+            if before is not None and before.dimension != one.dimension:
+                slices.add_section()
+            slices.add_row(one.name, f"{one.users:,}", *report.slice_cells(one))
+        console.print(slices)
     for comparison in report.comparisons:
         console.print(f"[bold]{report.compared(comparison)}[/bold]", highlight=False)
     console.print(report.blend_summary())
