@@ -14,12 +14,14 @@ from recmesh.cli.evaluate_cold_start import cold_start_command
 from recmesh.cli.evaluate_embeddings import embeddings_app
 from recmesh.cli.evaluate_search import evaluate_search_command
 from recmesh.cli.written_data import current_dataset
+from recmesh.cli.written_report import writable, write_report
 from recmesh.models.model import Progress
 from recmesh.models.registry import MODELS
 from recmesh.offline.evaluation.evaluate import Settings, evaluate
 from recmesh.offline.evaluation.report import SEGMENTS, Report, System, heading
+from recmesh.offline.evaluation.report_page import html_page
 from recmesh.offline.evaluation.tuned_policy import tuned_policy
-from recmesh.storage.errors import ConfigurationError, RecMeshError
+from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
 
 evaluate_app = typer.Typer(add_completion=False, invoke_without_command=True)
@@ -63,11 +65,6 @@ def _print(report: Report, console: Console) -> None:
         console.print(f"• {remark}", highlight=False)
 
 
-def _write(report: Report, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report.as_json() + "\n" if out.suffix == ".json" else report.as_markdown())
-
-
 @evaluate_app.callback()
 def evaluate_command(
     context: typer.Context,
@@ -82,6 +79,10 @@ def evaluate_command(
     bootstrap_samples: Annotated[int, typer.Option(min=10, help="Resamples of the users.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Report file, .json or .md.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", help="Page with figures, .html; needs no other file."),
+    ] = None,
     write_policy: Annotated[
         Path | None, typer.Option(help="Policy file with the tuned weights for the feed.")
     ] = None,
@@ -93,6 +94,8 @@ def evaluate_command(
     Examples:
 
         recmesh evaluate
+
+        recmesh evaluate --report evaluation.html
 
         recmesh evaluate --models cf --models network --out report.md
 
@@ -111,8 +114,8 @@ def evaluate_command(
         text_vectors=place.text_vectors,
     )
     try:
-        if out is not None and out.suffix not in (".json", ".md"):
-            raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .json or .md")
+        writable("--out", out, (".json", ".md"))
+        writable("--report", page, (".html",))
         dataset = current_dataset(place)
         with Bars(console=Console(stderr=True), transient=True) as bars:
 
@@ -127,7 +130,11 @@ def evaluate_command(
 
             outcome = evaluate(dataset, settings, steps)
         if out is not None:
-            _write(outcome.report, out)
+            report = outcome.report
+            as_text = report.as_json() + "\n" if out.suffix == ".json" else report.as_markdown()
+            write_report(out, as_text)
+        if page is not None:
+            write_report(page, html_page(outcome.report))
         if write_policy is not None:
             write_policy.write_text(tuned_policy(outcome.tuned.blend))
     except RecMeshError as error:

@@ -168,6 +168,11 @@ class Report:
         """One row of the table: values with their intervals."""
         return [shown(system.segments[segment][metric]) for metric in METRICS]
 
+    def group(self, segment: str) -> str:
+        """A segment and how many users it has, for people."""
+        count = f"{self.users[segment]:,}"
+        return f"all {count} users" if segment == "all" else f"{count} {SEGMENTS[segment]}"
+
     def others(self) -> list[Description]:
         """What was measured beside :data:`METRICS`."""
         return [found for found in self.metrics if found.metric not in METRICS]
