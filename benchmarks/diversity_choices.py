@@ -21,12 +21,13 @@ from recmesh.models.model import Float32, Int64, silent
 from recmesh.models.registry import MODELS
 from recmesh.offline.evaluation.calibration_fit import calibration_of
 from recmesh.offline.evaluation.fitting import fit, serving_model
-from recmesh.offline.evaluation.item_properties import item_vectors, self_information_bits
+from recmesh.offline.evaluation.item_properties import item_likeness
 from recmesh.offline.evaluation.period import Period, period
-from recmesh.offline.evaluation.ranking import UserMetrics, judge, top_items
+from recmesh.offline.evaluation.ranking import hits_of, top_items, wanted_counts
 from recmesh.offline.evaluation.served_blend import ServedBlend, blended
 from recmesh.offline.evaluation.served_scores import served_scores
 from recmesh.offline.evaluation.temporal_split import TemporalSplit
+from recmesh.offline.metrics.relevance import ndcg
 from recmesh.orchestrator.blend import Calibration, utility
 from recmesh.orchestrator.catalog import Catalog, item_catalog
 from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
@@ -140,11 +141,12 @@ def served(
     )
 
 
-def judged(one: Served, rules: SlateRules) -> UserMetrics:
-    """Pages against what their users wanted."""
-    vectors, _ = item_vectors(one.of)
-    information = self_information_bits(one.of)
-    return judge(one.pages(rules), one.of.wanted, one.of.wanted_new, information, vectors)
+def judged(one: Served, rules: SlateRules) -> tuple[float, float]:
+    """Mean nDCG of the pages against what their users wanted, and mean diversity."""
+    pages = one.pages(rules)
+    relevant = ndcg(hits_of(pages, one.of.wanted), wanted_counts(one.of.wanted))
+    diverse = item_likeness(one.of).diversity(pages)
+    return float(relevant.mean()), float(np.nanmean(diverse))
 
 
 def opinions(of: Period, home: Home) -> dict[str, Float32]:
@@ -169,10 +171,9 @@ def show(policy: Policy, name: str, validation: Served, test: Served) -> None:
     rows = []
     today = Choice("the default policy", policy.surfaces[name].slate)
     for choice in (*choices(), today):
-        figures = []
+        figures: list[float] = []
         for one in (validation, test):
-            metrics = judged(one, choice.rules)
-            figures += [float(metrics.ndcg.mean()), float(np.nanmean(metrics.diversity))]
+            figures += judged(one, choice.rules)
         rows.append((choice.name, figures))
     best = max(figures[0] for _, figures in rows)
     within = [row for row in rows if row[1][0] >= KEPT * best]

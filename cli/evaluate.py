@@ -14,18 +14,24 @@ from recmesh.cli.evaluate_cold_start import cold_start_command
 from recmesh.cli.evaluate_embeddings import embeddings_app
 from recmesh.cli.evaluate_search import evaluate_search_command
 from recmesh.cli.written_data import current_dataset
+from recmesh.cli.written_report import writable, write_report
 from recmesh.models.model import Progress
 from recmesh.models.registry import MODELS
 from recmesh.offline.evaluation.evaluate import Settings, evaluate
-from recmesh.offline.evaluation.report import SEGMENTS, Report
+from recmesh.offline.evaluation.report import SEGMENTS, Report, System, heading
+from recmesh.offline.evaluation.report_page import html_page
 from recmesh.offline.evaluation.tuned_policy import tuned_policy
-from recmesh.storage.errors import ConfigurationError, RecMeshError
+from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
 
 evaluate_app = typer.Typer(add_completion=False, invoke_without_command=True)
 evaluate_app.command("search")(evaluate_search_command)
 evaluate_app.command("cold-start")(cold_start_command)
 evaluate_app.add_typer(embeddings_app, name="embeddings")
+
+
+def _style(system: System) -> str:
+    return {"blend": "bold", "baseline": "dim"}.get(system.kind, "")
 
 
 def _print(report: Report, console: Console) -> None:
@@ -38,19 +44,25 @@ def _print(report: Report, console: Console) -> None:
             # A terminal is narrow: the other intervals are in the report files.
             ndcg, *others = report.cells(system, segment)
             cells = [ndcg, *(cell.partition(" ")[0] for cell in others)]
-            style = "bold" if system.kind == "blend" else "dim" if system.kind == "baseline" else ""
-            table.add_row(system.name, *cells, style=style)
+            table.add_row(system.name, *cells, style=_style(system))
         console.print(table)
+        beyond = Table("", *(heading(d) for d in report.others()), title="Beyond accuracy")
+        for system in report.systems:
+            beyond.add_row(system.name, *report.values(system, segment), style=_style(system))
+        console.print(beyond)
+    if report.slices:
+        names = [system.name for system in report.systems]
+        slices = Table("", "users", *names, title=f"nDCG@{report.k} by slice of all users")
+        for before, one in zip([None, *report.slices], report.slices, strict=False):
+            if before is not None and before.dimension != one.dimension:
+                slices.add_section()
+            slices.add_row(one.name, f"{one.users:,}", *report.slice_cells(one))
+        console.print(slices)
     for comparison in report.comparisons:
         console.print(f"[bold]{report.compared(comparison)}[/bold]", highlight=False)
     console.print(report.blend_summary())
     for remark in report.shortcomings():
         console.print(f"• {remark}", highlight=False)
-
-
-def _write(report: Report, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report.as_json() + "\n" if out.suffix == ".json" else report.as_markdown())
 
 
 @evaluate_app.callback()
@@ -67,6 +79,10 @@ def evaluate_command(
     bootstrap_samples: Annotated[int, typer.Option(min=10, help="Resamples of the users.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Report file, .json or .md.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", help="Page with figures, .html; needs no other file."),
+    ] = None,
     write_policy: Annotated[
         Path | None, typer.Option(help="Policy file with the tuned weights for the feed.")
     ] = None,
@@ -78,6 +94,8 @@ def evaluate_command(
     Examples:
 
         recmesh evaluate
+
+        recmesh evaluate --report evaluation.html
 
         recmesh evaluate --models cf --models network --out report.md
 
@@ -96,8 +114,8 @@ def evaluate_command(
         text_vectors=place.text_vectors,
     )
     try:
-        if out is not None and out.suffix not in (".json", ".md"):
-            raise ConfigurationError(f"--out {out} ends in {out.suffix!r}; use .json or .md")
+        writable("--out", out, (".json", ".md"))
+        writable("--report", page, (".html",))
         dataset = current_dataset(place)
         with Bars(console=Console(stderr=True), transient=True) as bars:
 
@@ -112,7 +130,11 @@ def evaluate_command(
 
             outcome = evaluate(dataset, settings, steps)
         if out is not None:
-            _write(outcome.report, out)
+            report = outcome.report
+            as_text = report.as_json() + "\n" if out.suffix == ".json" else report.as_markdown()
+            write_report(out, as_text)
+        if page is not None:
+            write_report(page, html_page(outcome.report))
         if write_policy is not None:
             write_policy.write_text(tuned_policy(outcome.tuned.blend))
     except RecMeshError as error:

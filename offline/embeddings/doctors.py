@@ -18,9 +18,10 @@ from recmesh.models.nlp.vector_cache import encode_cached
 from recmesh.offline.embeddings.ablation import Ablation
 from recmesh.offline.evaluation.bootstrap import Float64
 from recmesh.offline.evaluation.period import Period, period
-from recmesh.offline.evaluation.ranking import top_items
+from recmesh.offline.evaluation.ranking import hits_of, top_items, wanted_counts
 from recmesh.offline.evaluation.served_scores import request_user
 from recmesh.offline.evaluation.temporal_split import TemporalSplit
+from recmesh.offline.metrics.relevance import ndcg, recall
 from recmesh.orchestrator.user_store import UserStore
 from recmesh.storage.dataset import Dataset
 
@@ -175,13 +176,8 @@ def compare_doctors(
 
 
 def _figures(judged: Period, best: Int64) -> dict[str, Float64]:
-    rows = np.repeat(np.arange(len(best)), best.shape[1])
-    hits = np.asarray(judged.wanted[rows, np.maximum(best, 0).ravel()], bool).reshape(best.shape)
-    hits &= best >= 0
-    counts = np.diff(judged.wanted.indptr)
-    discounts = 1 / np.log2(np.arange(2, K + 2))
-    ideals = np.cumsum(discounts)[np.minimum(counts, K) - 1]
+    hits, n_wanted = hits_of(best, judged.wanted), wanted_counts(judged.wanted)
     return {
-        f"nDCG@{K}": hits[:, :K] @ discounts / ideals,
-        f"recall@{DEEPEST}": hits.sum(axis=1) / counts,
+        f"nDCG@{K}": ndcg(hits[:, :K], n_wanted),
+        f"recall@{DEEPEST}": recall(hits, n_wanted),
     }

@@ -12,8 +12,9 @@ import optuna
 from recmesh.models.model import Float32, Int64, Progress, silent
 from recmesh.offline.evaluation.calibration_fit import calibration_of
 from recmesh.offline.evaluation.period import Period
-from recmesh.offline.evaluation.ranking import top_items
+from recmesh.offline.evaluation.ranking import top_items, wanted_counts
 from recmesh.offline.evaluation.served_blend import ServedBlend, calibrated, popular_scores
+from recmesh.offline.metrics.relevance import ndcg
 from recmesh.orchestrator.blend import Calibration, ScoreMatrix, relevance, score_matrix
 from recmesh.orchestrator.retrieval import POPULAR
 
@@ -41,11 +42,11 @@ class _Pools:
     users: Int64
     items: Int64
     wanted: npt.NDArray[np.bool_]
-    ideals: npt.NDArray[np.float64]
-    """Best possible gain of every user ``[users]``."""
+    n_wanted: Int64
+    """Items that each user wants, pooled or not ``[users]``."""
 
     @classmethod
-    def of(cls, columns: list[Float32], period: Period, k: int) -> _Pools:
+    def of(cls, columns: list[Float32], period: Period) -> _Pools:
         n_users, n_items = len(period.users), len(period.catalogue)
         pooled = np.zeros((n_users, n_items), bool)
         rows = np.arange(n_users)[:, None]
@@ -54,19 +55,18 @@ class _Pools:
             pooled[np.broadcast_to(rows, best.shape)[best >= 0], best[best >= 0]] = True
         users, items = np.nonzero(pooled)
         wanted = np.asarray(period.wanted[users, items]).ravel()
-        gains = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
-        counts = np.diff(period.wanted.indptr)
-        return cls(users, items, wanted, gains[np.minimum(counts, k)])
+        return cls(users, items, wanted, wanted_counts(period.wanted))
 
     def ndcg(self, scores: Float32, k: int) -> float:
         """Mean nDCG@k over users of the pairs' scores ``[pairs]``."""
         order = np.lexsort((self.items, -scores, self.users))
         users = self.users[order]
-        starts = np.searchsorted(users, np.arange(len(self.ideals)))
+        starts = np.searchsorted(users, np.arange(len(self.n_wanted)))
         ranks = np.arange(len(users)) - starts[users]
-        hits = self.wanted[order] & (ranks < k)
-        gains = np.bincount(users[hits], 1 / np.log2(ranks[hits] + 2), len(self.ideals))
-        return float((gains / self.ideals).mean())
+        found = self.wanted[order] & (ranks < k)
+        hits = np.zeros((len(self.n_wanted), k), bool)
+        hits[users[found], ranks[found]] = True
+        return float(ndcg(hits, self.n_wanted).mean())
 
 
 def _matrices(
@@ -106,7 +106,7 @@ def tune_blend(
     popular = {half_life: popular_scores(period, half_life) for half_life in HALF_LIVES_DAYS}
     shape = (len(period.users), len(period.catalogue))
     columns = [*raw.values(), *(np.broadcast_to(scores, shape) for scores in popular.values())]
-    pools = _Pools.of(columns, period, k)
+    pools = _Pools.of(columns, period)
     matrices = _matrices(raw, calibrations, popular, pools)
     scorers = (*raw, POPULAR)
     done = 0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recmesh.models.model import Int64
-
 Float64 = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 Z_95 = 1.959964
+AT_ONCE = 100  # samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,33 @@ class UserBootstrap:
         """Interval of the mean difference of two systems on the same users ``[users]``."""
         return self.mean(values - others)
 
-    def coverage(self, best: Int64, n_items: int) -> Interval:
-        """Normal interval of the share of items on some page of ``best`` ``[users, k]``.
+    def pooled(
+        self,
+        columns: sparse.csr_matrix,
+        statistic: Callable[[Float64], Float64],
+        least: float,
+        most: float,
+    ) -> Interval:
+        """Normal interval of a statistic of sums over users.
 
-        A resample holds fewer distinct users and so fewer distinct items: its spread is of
-        use, its level is not.
+        A resample holds fewer distinct users, and so fewer distinct items on pages: its spread is
+        of use, its level is not.
+
+        Args:
+            columns: what is summed ``[users, columns]``.
+            statistic: of sums ``[..., columns]``: ``[...]``; NaN where it is undefined.
+            least: its lowest possible value.
+            most: its highest possible value.
         """
-        users, places = np.nonzero(best >= 0)
-        shown = sparse.csr_matrix(
-            (np.ones(len(users), np.float32), (users, best[users, places])),
-            shape=(len(best), n_items),
+        value = float(statistic(np.asarray(columns.sum(axis=0), np.float64).ravel()))
+        if not np.isfinite(value):
+            return Interval(float("nan"), float("nan"), float("nan"))
+        transposed = sparse.csr_matrix(columns.T)
+        found = np.concatenate(
+            [
+                statistic(np.asarray((transposed @ counts.T).T, np.float64))
+                for counts in np.array_split(self._counts, max(len(self._counts) // AT_ONCE, 1))
+            ]
         )
-        value = float((np.diff(shown.tocsc().indptr) > 0).mean())
-        shares = [
-            float(((sparse.csr_matrix(counts[None, :]) @ shown).getnnz()) / n_items)
-            for counts in self._counts
-        ]
-        margin = Z_95 * float(np.std(shares))
-        return Interval(value, max(value - margin, 0.0), min(value + margin, 1.0))
+        margin = Z_95 * float(np.nanstd(found))
+        return Interval(value, max(value - margin, least), min(value + margin, most))

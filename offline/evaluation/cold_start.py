@@ -21,6 +21,7 @@ from recmesh.offline.evaluation.holdout import held_out
 from recmesh.offline.evaluation.served_pages import ServedPages, served_pages
 from recmesh.offline.evaluation.served_scores import SURFACE, request_user
 from recmesh.offline.evaluation.temporal_split import EarlierDataset, TemporalSplit
+from recmesh.offline.metrics.relevance import ndcg, recall
 from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError
@@ -262,15 +263,12 @@ def _of_model(model: Model, period: ColdPeriod) -> Ranking:
 
 def _judged(cases: Sequence[Case], rankings: Sequence[Int64]) -> tuple[Float64, Float64]:
     """nDCG@10 and recall@100 of every case ``[cases]``."""
-    discounts = 1 / np.log2(np.arange(2, K + 2))
-    ideals = np.cumsum(discounts)
-    ndcg, recall = np.zeros(len(cases)), np.zeros(len(cases))
+    hits = np.zeros((len(cases), DEEPEST), bool)
     for row, (case, ranking) in enumerate(zip(cases, rankings, strict=True)):
-        hits = np.isin(ranking[:DEEPEST], case.wanted)
-        first = hits[:K]
-        ndcg[row] = first @ discounts[: len(first)] / ideals[min(len(case.wanted), K) - 1]
-        recall[row] = hits.sum() / len(case.wanted)
-    return ndcg, recall
+        shown = ranking[:DEEPEST]
+        hits[row, : len(shown)] = np.isin(shown, case.wanted)
+    n_wanted = np.array([len(case.wanted) for case in cases], np.int64)
+    return ndcg(hits[:, :K], n_wanted), recall(hits, n_wanted)
 
 
 def _group(

@@ -9,27 +9,34 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
-from recmesh.models.model import Float32, Int64, Progress, silent
+from recmesh.models.model import Float32, Progress, silent
 from recmesh.models.nlp.training import item_texts
 from recmesh.models.registry import MODELS, trainer
 from recmesh.offline.evaluation import baselines
 from recmesh.offline.evaluation.blend_tuning import TunedBlend, tune_blend
 from recmesh.offline.evaluation.bootstrap import Interval, UserBootstrap
 from recmesh.offline.evaluation.circumstances import Circumstances
+from recmesh.offline.evaluation.figures import (
+    JudgedSystem,
+    exposure_curve,
+    figures_of,
+    measured,
+    slice_figures,
+)
 from recmesh.offline.evaluation.fitting import fit, serving_model
-from recmesh.offline.evaluation.item_properties import item_vectors, self_information_bits
+from recmesh.offline.evaluation.page_judge import PageJudge
 from recmesh.offline.evaluation.period import Period, period
-from recmesh.offline.evaluation.ranking import UserMetrics, judge, top_items
-from recmesh.offline.evaluation.report import SEGMENTS, Comparison, Report, System
+from recmesh.offline.evaluation.ranking import hits_of, top_items, wanted_counts
+from recmesh.offline.evaluation.report import SEGMENTS, Comparison, DataFacts, Report, System
 from recmesh.offline.evaluation.served_blend import blended
-from recmesh.offline.evaluation.served_scores import served_scores
+from recmesh.offline.evaluation.served_scores import SURFACE, served_scores
 from recmesh.offline.evaluation.temporal_split import TemporalSplit
+from recmesh.offline.evaluation.user_slices import user_slices
+from recmesh.offline.metrics.relevance import ndcg
+from recmesh.orchestrator.policy import DEFAULT_POLICY, Policy
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError
-
-Float64 = npt.NDArray[np.float64]
 
 Steps = Callable[[str], Progress]
 """Opens a step of the work by name; returns who is told how far it is."""
@@ -63,16 +70,6 @@ class Outcome:
     tuned: TunedBlend
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """One system on the test period."""
-
-    name: str
-    kind: str
-    best: Int64
-    metrics: UserMetrics
-
-
 def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) -> Outcome:
     """Judges every system once on the test period.
 
@@ -97,13 +94,11 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
     final = _opinions(test, tuple(raw), settings, steps, absent)
     if not final:
         raise DataError("no model has an opinion on any test user")
-    vectors, diversity_on = item_vectors(test)
-    information = self_information_bits(test)
+    feed = Policy.load(DEFAULT_POLICY).surfaces[SURFACE]
+    judge = PageJudge(test, settings.k, feed.half_life_days)
 
-    def judged(name: str, kind: str, scores: Float32) -> _Judged:
-        best = top_items(scores, test.seen, settings.k)
-        metrics = judge(best, test.wanted, test.wanted_new, information, vectors)
-        return _Judged(name, kind, best, metrics)
+    def judged(name: str, kind: str, scores: Float32) -> JudgedSystem:
+        return JudgedSystem(name, kind, judge(top_items(scores, test.seen, settings.k)))
 
     step = steps("baselines")
     systems = []
@@ -128,13 +123,16 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
             continue
         bootstrap = UserBootstrap(int(users.sum()), settings.bootstrap_samples, settings.seed)
         for system in systems:
-            figures[system.name][segment] = _figures(
-                system, users, only_new[segment], bootstrap, len(test.catalogue)
+            figures[system.name][segment] = figures_of(
+                system.pages, users, only_new[segment], bootstrap
             )
         comparison, lost = _compared(systems, users, segment, bootstrap, circumstances, settings.k)
         comparisons.append(comparison)
         remarks = lost | remarks  # what was said of the users with a history is enough
     step(len(segments), len(segments), "groups of users resampled")
+    sliced = slice_figures(
+        systems, user_slices(test), settings.bootstrap_samples, settings.seed, steps("slices")
+    )
     report = Report(
         dataset_version=dataset.version,
         k=settings.k,
@@ -144,9 +142,13 @@ def evaluate(dataset: Dataset, settings: Settings, steps: Steps = unseen_steps) 
         test_start=split.test_start.isoformat(),
         users={segment: int(users.sum()) for segment, users in segments.items()},
         catalogue=len(test.catalogue),
-        diversity_on=diversity_on,
+        diversity_on=judge.likeness.meaning,
+        data=DataFacts.of(dataset, test),
+        metrics=measured(figures, settings.k),
         systems=[System(s.name, s.kind, figures[s.name]) for s in systems],
         comparisons=comparisons,
+        slices=sliced,
+        lorenz={s.name: exposure_curve(s.pages.exposure) for s in systems},
         weights=tuned.blend.weights,
         popularity_half_life_days=tuned.blend.popularity_half_life_days,
         validation_ndcg=tuned.validation_ndcg,
@@ -203,43 +205,18 @@ def _silence(model: str, dataset: Dataset) -> str:
 def _best_half_life(validation: Period, k: int) -> float:
     """The recent-popularity baseline's half-life, chosen on the validation period."""
     shape = (len(validation.users), len(validation.catalogue))
-    flat = np.zeros(shape[1])
-    nothing = sparse.csr_matrix((shape[1], 1), dtype=np.float32)
+    n_wanted = wanted_counts(validation.wanted)
 
     def quality(half_life_days: float) -> float:
         scores = baselines.recent_popularity(validation, half_life_days)
         best = top_items(np.broadcast_to(scores, shape), validation.seen, k)
-        judged = judge(best, validation.wanted, validation.wanted_new, flat, nothing)
-        return float(judged.ndcg.mean())
+        return float(ndcg(hits_of(best, validation.wanted), n_wanted).mean())
 
     return max(baselines.RECENT_HALF_LIVES_DAYS, key=quality)
 
 
-def _figures(
-    system: _Judged,
-    users: npt.NDArray[np.bool_],
-    users_wanting_only_new: int,
-    bootstrap: UserBootstrap,
-    n_items: int,
-) -> dict[str, Interval]:
-    metrics = system.metrics
-    misses = bootstrap.mean(metrics.ndcg_new_as_misses[users])
-    # Users who want only new items score 0 then, whatever is ranked.
-    share = users.sum() / (users.sum() + users_wanting_only_new)
-    return {
-        "ndcg": bootstrap.mean(metrics.ndcg[users]),
-        "recall": bootstrap.mean(metrics.recall[users]),
-        "coverage": bootstrap.coverage(system.best[users], n_items),
-        "novelty": bootstrap.mean(metrics.novelty[users]),
-        "diversity": bootstrap.mean(metrics.diversity[users]),
-        "ndcg_new_as_misses": Interval(
-            misses.value * share, misses.low * share, misses.high * share
-        ),
-    }
-
-
 def _compared(
-    systems: list[_Judged],
+    systems: list[JudgedSystem],
     users: npt.NDArray[np.bool_],
     segment: str,
     bootstrap: UserBootstrap,
@@ -247,7 +224,7 @@ def _compared(
     k: int,
 ) -> tuple[Comparison, dict[str, str]]:
     """The blend against the segment's best baseline, and a remark on each model that loses."""
-    ndcg = {system.name: system.metrics.ndcg[users] for system in systems}
+    ndcg = {system.name: system.pages.by_user["ndcg"][users] for system in systems}
     rivals = [system.name for system in systems if system.kind == "baseline"]
     rival = max(rivals, key=lambda name: float(ndcg[name].mean()))
     remarks: dict[str, str] = {}

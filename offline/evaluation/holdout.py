@@ -16,11 +16,12 @@ from recmesh.offline.evaluation.baselines import popularity
 from recmesh.offline.evaluation.bootstrap import UserBootstrap
 from recmesh.offline.evaluation.calibration_fit import calibration_of
 from recmesh.offline.evaluation.fitting import fit, serving_model
-from recmesh.offline.evaluation.item_properties import item_vectors, self_information_bits
 from recmesh.offline.evaluation.period import Period, period
-from recmesh.offline.evaluation.ranking import UserMetrics, coverage, judge, top_items
+from recmesh.offline.evaluation.ranking import hits_of, top_items, wanted_counts
 from recmesh.offline.evaluation.served_scores import served_scores
 from recmesh.offline.evaluation.temporal_split import EarlierDataset, quantile_moment
+from recmesh.offline.metrics.exposure import coverage, exposure
+from recmesh.offline.metrics.relevance import Float64, ndcg, recall
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError
 
@@ -130,23 +131,24 @@ def measured(trained: TrainedModel, raw: Float32, judged_on: Period, seed: int) 
 def _metrics(raw: Float32, of: Period, seed: int) -> dict[str, Any]:
     """Means over the users that the model has an opinion on."""
     users = np.isfinite(raw).any(axis=1)
-    information = self_information_bits(of)
-    vectors, _ = item_vectors(of)
+    n_wanted = wanted_counts(of.wanted)
 
-    def judged(scores: Float32) -> tuple[float, UserMetrics]:
-        best = top_items(scores, of.seen, K)
-        metrics = judge(best, of.wanted, of.wanted_new, information, vectors)
-        return coverage(best[users], len(of.catalogue)), metrics
+    def judged(scores: Float32) -> tuple[float, Float64, Float64]:
+        best = top_items(scores, of.seen, K)[users]
+        hits = hits_of(best, of.wanted[users])
+        shown = np.asarray(exposure(best, len(of.catalogue)).sum(axis=0)).ravel()
+        counts = n_wanted[users]
+        return float(coverage(shown)), ndcg(hits, counts), recall(hits, counts)
 
-    covered, found = judged(raw)
-    _, popular = judged(np.broadcast_to(popularity(of), raw.shape))
-    ndcg = UserBootstrap(int(users.sum()), SAMPLES, seed).mean(found.ndcg[users])
+    covered, own, recalled = judged(raw)
+    _, popular, _ = judged(np.broadcast_to(popularity(of), raw.shape))
+    interval = UserBootstrap(int(users.sum()), SAMPLES, seed).mean(own)
     return {
         "holdout_start": of.known.moment.isoformat(),
         "users": int(users.sum()),
-        "ndcg_at_10": round(ndcg.value, 4),
-        "ndcg_at_10_interval": [round(ndcg.low, 4), round(ndcg.high, 4)],
-        "popularity_ndcg_at_10": round(float(popular.ndcg[users].mean()), 4),
-        "recall_at_10": round(float(found.recall[users].mean()), 4),
+        "ndcg_at_10": round(interval.value, 4),
+        "ndcg_at_10_interval": [round(interval.low, 4), round(interval.high, 4)],
+        "popularity_ndcg_at_10": round(float(popular.mean()), 4),
+        "recall_at_10": round(float(recalled.mean()), 4),
         "coverage_at_10": round(covered, 4),
     }

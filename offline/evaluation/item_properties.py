@@ -1,43 +1,51 @@
-"""What novelty and diversity are measured on."""
+"""What novelty, diversity and calibration are measured on."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
+from recmesh.models.model import Int64
 from recmesh.offline.evaluation.baselines import popularity
 from recmesh.offline.evaluation.period import Period
+from recmesh.offline.metrics.diversity import ItemLikeness
+from recmesh.offline.metrics.relevance import Float64
 
-Float64 = npt.NDArray[np.float64]
+
+def catalogue_rows(of: Period) -> Int64:
+    """Rows of the catalogue's items in the table of items ``[catalogue]``."""
+    rows = {item_id: row for row, item_id in enumerate(of.known.items["item_id"].to_pylist())}
+    return np.array([rows[item_id] for item_id in of.catalogue], np.int64)
 
 
-def item_vectors(of: Period) -> tuple[sparse.csr_matrix, str]:
-    """Unit vectors of the catalogue's items for diversity, and what they are made of.
+def item_topics(of: Period) -> sparse.csr_matrix:
+    """Topics of the catalogue's items as ones, float32 ``[catalogue, topics]``."""
+    topics = of.known.items["topics"].to_pylist()
+    sets = [set(topics[row]) - {""} for row in catalogue_rows(of).tolist()]
+    names = {name: i for i, name in enumerate(sorted(set().union(*sets)))}
+    columns = [names[name] for found in sets for name in sorted(found)]
+    starts = np.cumsum([0, *(len(found) for found in sets)])
+    ones = np.ones(len(columns), np.float32)
+    return sparse.csr_matrix((ones, columns, starts), shape=(len(sets), max(len(names), 1)))
+
+
+def item_likeness(of: Period) -> ItemLikeness:
+    """What diversity is measured on.
 
     Topics when most items have some, otherwise the users who wanted the item so far.
     """
-    items = of.known.items
-    rows = {item_id: row for row, item_id in enumerate(items["item_id"].to_pylist())}
-    places = [rows.get(item_id, -1) for item_id in of.catalogue]
-    topics = items["topics"].to_pylist()
-    sets = [set(topics[place]) - {""} if place >= 0 else set() for place in places]
-    if np.mean([bool(found) for found in sets]) > 0.5:
-        names = {name: i for i, name in enumerate(sorted(set().union(*sets)))}
-        columns = [names[name] for found in sets for name in sorted(found)]
-        starts = np.cumsum([0, *(len(found) for found in sets)])
-        ones = np.ones(len(columns), np.float32)
-        vectors = sparse.csr_matrix((ones, columns, starts), shape=(len(sets), len(names)))
-        meaning = "topics (1 − cosine)"
-    else:
-        vectors = sparse.csr_matrix(of.past_matrix.T)
-        meaning = "co-occurrence in users' histories (1 − cosine)"
+    topics = item_topics(of)
+    if (np.diff(topics.indptr) > 0).mean() > 0.5:
+        return ItemLikeness(topics, True, "topics (1 − Jaccard's index)")
+    vectors = sparse.csr_matrix(of.past_matrix.T)
     lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
-    scaled = sparse.diags(1 / np.maximum(lengths, 1e-9)) @ vectors
-    return sparse.csr_matrix(scaled, dtype=np.float32), meaning
+    unit = sparse.csr_matrix(
+        sparse.diags(1 / np.maximum(lengths, 1e-9)) @ vectors, dtype=np.float32
+    )
+    return ItemLikeness(unit, False, "co-occurrence in users' histories (1 − cosine)")
 
 
-def self_information_bits(of: Period) -> Float64:
-    """−log₂ of the share of past users who wanted each item ``[catalogue]``."""
+def share_of_users(of: Period) -> Float64:
+    """Share of the past users who wanted each item ``[catalogue]``, above 0."""
     users = len(np.unique(of.past.users))
-    return np.asarray(-np.log2(popularity(of) / users), np.float64)
+    return np.asarray(popularity(of) / users, np.float64)

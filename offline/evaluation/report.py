@@ -8,6 +8,9 @@ from typing import Any
 
 from recmesh.offline.evaluation.bootstrap import Interval
 from recmesh.offline.evaluation.circumstances import Circumstances
+from recmesh.offline.evaluation.period import Period
+from recmesh.offline.metrics.descriptions import Description
+from recmesh.storage.dataset import Dataset
 
 METRICS = ("ndcg", "recall", "coverage", "novelty", "diversity")
 SEGMENTS = {"known": "users with a history", "all": "all users"}
@@ -21,7 +24,7 @@ class System:
     kind: str
     """``baseline``, ``model`` or ``blend``."""
     segments: dict[str, dict[str, Interval]]
-    """Metric to interval, by segment; ``ndcg_new_as_misses`` beside :data:`METRICS`."""
+    """Metric to interval, by segment; NaN where the data do not allow the metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,49 @@ class Comparison:
     baseline: str
     difference: Interval
     """nDCG of the blend minus the baseline's: the paired interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFigures:
+    """All systems on some of the users."""
+
+    dimension: str
+    """What users are told apart by: ``doctors``, ``activity``, ``specialty`` or ``surface``."""
+    name: str
+    users: int
+    systems: dict[str, dict[str, Interval]]
+    """Metric to interval, by system."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What was evaluated on."""
+
+    items: int
+    users: int
+    events: int
+    edges: int
+    campaigns: int
+    wanted: int
+    """First positive events of the test that are judged: pairs of user and item."""
+    new_as_wanted: float
+    """Of the test's first positive events, on items that nobody had turned to, in [0, 1]."""
+    ends: str
+    """Just after the last event."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, test: Period) -> DataFacts:
+        """Counts what there is."""
+        return cls(
+            items=len(dataset.items),
+            users=len(dataset.users),
+            events=len(dataset.events),
+            edges=len(dataset.edges),
+            campaigns=len(dataset.campaigns),
+            wanted=int(test.wanted.sum()),
+            new_as_wanted=test.share_of_new,
+            ends=test.end.isoformat(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +95,16 @@ class Report:
     catalogue: int
     diversity_on: str
     """What the distance of two items is measured on."""
+    data: DataFacts
+    metrics: list[Description]
+    """What was measured, in the order of tables."""
     systems: list[System]
     comparisons: list[Comparison]
+    slices: list[SliceFigures]
+    """Of all users."""
+    lorenz: dict[str, list[float]]
+    """By system, the share of all users' attention that the least shown 0, 1, … 100% of the
+    catalogue have."""
     weights: dict[str, float]
     """The blend's, by scorer."""
     popularity_half_life_days: float
@@ -81,6 +135,21 @@ class Report:
                 cells = " | ".join(self.cells(system, segment))
                 lines.append(f"| {system.name} | {cells} |")
             lines += ["", *(self.compared(c) for c in self.comparisons if c.segment == segment), ""]
+            others = self.others()
+            lines += ["| | " + " | ".join(heading(d) for d in others) + " |"]
+            lines += ["|---" * (1 + len(others)) + "|"]
+            for system in self.systems:
+                cells = " | ".join(self.values(system, segment))
+                lines.append(f"| {system.name} | {cells} |")
+            lines.append("")
+        if self.slices:
+            names = [system.name for system in self.systems]
+            lines += [f"## nDCG@{self.k} by slice", ""]
+            lines += ["| | users | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
+            for one in self.slices:
+                cells = " | ".join(self.slice_cells(one))
+                lines.append(f"| {one.dimension}, {one.name} | {one.users:,} | {cells} |")
+            lines.append("")
         lines += ["## The blend", "", self.blend_summary(), ""]
         if self.remarks or self.absent:
             lines += ["## Where a model falls short", ""]
@@ -98,6 +167,24 @@ class Report:
     def cells(self, system: System, segment: str) -> list[str]:
         """One row of the table: values with their intervals."""
         return [shown(system.segments[segment][metric]) for metric in METRICS]
+
+    def group(self, segment: str) -> str:
+        """A segment and how many users it has, for people."""
+        count = f"{self.users[segment]:,}"
+        return f"all {count} users" if segment == "all" else f"{count} {SEGMENTS[segment]}"
+
+    def others(self) -> list[Description]:
+        """What was measured beside :data:`METRICS`."""
+        return [found for found in self.metrics if found.metric not in METRICS]
+
+    def values(self, system: System, segment: str) -> list[str]:
+        """One row of the table of :meth:`others`: values alone."""
+        figures = system.segments[segment]
+        return [figure(figures[found.metric].value) for found in self.others()]
+
+    def slice_cells(self, one: SliceFigures, metric: str = "ndcg") -> list[str]:
+        """One row of the table of slices: each system's value."""
+        return [figure(one.systems[system.name][metric].value) for system in self.systems]
 
     def summary(self) -> str:
         """How it was measured."""
@@ -127,6 +214,19 @@ class Report:
     def shortcomings(self) -> list[str]:
         """Remarks on the models that lose and on those that are absent."""
         return [*self.remarks, *(f"{name} is absent: {why}." for name, why in self.absent.items())]
+
+
+def heading(description: Description) -> str:
+    """A column's name, with its unit where it is not a share."""
+    unit = "" if description.unit in ("0 to 1", "ratio − 1") else f", {description.unit}"
+    return description.label + unit
+
+
+def figure(value: float) -> str:
+    """Three decimals; fewer for large values, a dash for undefined ones."""
+    if value != value:
+        return "–"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def shown(interval: Interval, signed: bool = False) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from recmesh.models.interactions import read_interactions
 from recmesh.models.model import Float32
 from recmesh.offline.evaluation.bootstrap import Interval, UserBootstrap
 from recmesh.offline.evaluation.holdout import LAST, just_after
 from recmesh.offline.evaluation.period import Period, period
-from recmesh.offline.evaluation.ranking import judge, top_items
+from recmesh.offline.evaluation.ranking import hits_of, top_items, wanted_counts
 from recmesh.offline.evaluation.temporal_split import EarlierDataset, quantile_moment
+from recmesh.offline.metrics.relevance import ndcg
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import DataError
 
@@ -114,10 +114,8 @@ def period_to_judge(
 def ndcg_of(raw: Float32, judged_on: Period) -> npt.NDArray[np.float64]:
     """nDCG@10 of raw scores ``[users, catalogue]`` by user; 0 without an opinion ``[users]``."""
     best = top_items(raw, judged_on.seen, K)
-    n_items = len(judged_on.catalogue)
-    nothing = sparse.csr_matrix((n_items, 1), dtype=np.float32)
-    judged = judge(best, judged_on.wanted, judged_on.wanted_new, np.zeros(n_items), nothing)
-    return np.where(np.isfinite(raw).any(axis=1), judged.ndcg, 0.0)
+    judged = ndcg(hits_of(best, judged_on.wanted), wanted_counts(judged_on.wanted))
+    return np.where(np.isfinite(raw).any(axis=1), judged, 0.0)
 
 
 def compared(

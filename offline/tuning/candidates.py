@@ -12,6 +12,7 @@ from recmesh.models.model import Float32
 from recmesh.offline.evaluation.period import Period
 from recmesh.offline.evaluation.ranking import top_items
 from recmesh.offline.evaluation.served_blend import calibrated, popular_scores
+from recmesh.offline.metrics.diversity import jaccard
 from recmesh.offline.tuning.sponsorship import paid_value
 from recmesh.orchestrator.blend import Calibration, ScoreMatrix, score_matrix
 from recmesh.orchestrator.catalog import Catalog, item_catalog, unpacked
@@ -91,9 +92,7 @@ def _topics(catalog: Catalog, rows: Int32) -> tuple[Int32, Float32]:
     used = has.any(axis=(0, 1))
     similarity = np.empty((*rows.shape, rows.shape[1]), np.float32)
     for user, own in enumerate(has[:, :, used].astype(np.float32)):
-        size = own.sum(axis=1)
-        shared = own @ own.T
-        similarity[user] = shared / np.maximum(size[:, None] + size - shared, 1)
+        similarity[user] = jaccard(own @ own.T, own.sum(axis=1))
     return topics, similarity
 
 

@@ -1,6 +1,7 @@
 """What a page is worth, user by user. Adding a metric is a function and an entry.
 
-All are means over a user's page, in [0, 1], the larger the better.
+All are means over a user's page, in [0, 1], the larger the better, by the definitions that
+evaluation shares (:mod:`recmesh.offline.metrics`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recmesh.offline.metrics import relevance
+from recmesh.offline.metrics.diversity import mean_pair_distance
+from recmesh.offline.metrics.pages import page_mean, slot_mean
 from recmesh.offline.tuning.candidates import Bool, Candidates, Float64, Int64
 
 Values = Float64
@@ -35,30 +39,21 @@ class Pages:
         return found
 
     def mean(self, values: Float64) -> Values:
-        """Mean over the filled slots ``[users]``."""
-        filled = np.maximum((self.chosen >= 0).sum(axis=1), 1)
-        return np.asarray(self.of(values).sum(axis=1) / filled)
+        """Mean over the filled slots ``[users]``; 0 of an empty page."""
+        return np.nan_to_num(page_mean(self.of(values), self.chosen >= 0))
 
 
 def ndcg(pages: Pages) -> Values:
-    """Binary gains, discount 1 / log₂(1 + rank) (Järvelin & Kekäläinen 2002)."""
-    slots = pages.chosen.shape[1]
-    discounts = 1.0 / np.log2(np.arange(2, slots + 2))
-    gains = pages.of(pages.candidates.wanted.astype(np.float64)) @ discounts
-    ideals = np.concatenate([[0.0], np.cumsum(discounts)])
-    return np.asarray(gains / ideals[np.minimum(pages.candidates.n_wanted, slots)])
+    """Of the wanted items, candidates or not."""
+    hits = pages.of(pages.candidates.wanted.astype(np.float64)) > 0
+    return relevance.ndcg(hits, pages.candidates.n_wanted)
 
 
 def diversity(pages: Pages) -> Values:
-    """Mean distance of a page's pairs: 1 - Jaccard's index of their topics (Smyth & McClave
-    2001)."""
+    """Mean over a page's pairs of 1 - Jaccard's index of their topics; 0 without a pair."""
     users = np.arange(len(pages.chosen))[:, None, None]
-    shown = pages.chosen >= 0
     near = pages.candidates.similarity[users, pages.chosen[:, :, None], pages.chosen[:, None, :]]
-    pairs = shown[:, :, None] & shown[:, None, :] & ~np.eye(pages.chosen.shape[1], dtype=bool)
-    count = pairs.sum(axis=(1, 2))
-    distance = ((1.0 - near.astype(np.float64)) * pairs).sum(axis=(1, 2))
-    return np.asarray(distance / np.maximum(count, 1))
+    return np.nan_to_num(mean_pair_distance(near, pages.chosen >= 0))
 
 
 def novelty(pages: Pages) -> Values:
@@ -75,7 +70,7 @@ def freshness(pages: Pages) -> Values:
 def delivery(pages: Pages) -> Values:
     """Worth of the sponsored slots, over all slots of the page."""
     paid = np.where(pages.paid, pages.candidates.paid, 0.0)
-    return np.asarray(pages.of(paid).sum(axis=1) / pages.chosen.shape[1])
+    return slot_mean(pages.of(paid), pages.chosen >= 0)
 
 
 METRICS: Mapping[str, Callable[[Pages], Values]] = {

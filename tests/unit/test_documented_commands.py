@@ -36,6 +36,7 @@ def _understood(words: list[str]) -> bool:
         "embeddings.md",
         "events.md",
         "interchange.md",
+        "metrics.md",
         "retraining.md",
         "search.md",
         "tuning.md",

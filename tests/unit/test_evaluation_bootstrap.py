@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from recmesh.offline.evaluation.bootstrap import UserBootstrap
+from recmesh.offline.metrics.exposure import coverage, exposure
 
 
 def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
@@ -37,8 +39,27 @@ def test_undefined_users_take_no_part_and_equal_seeds_agree() -> None:
     assert np.isnan(UserBootstrap(2, 10, 0).mean(np.array([np.nan, np.nan])).value)
 
 
-def test_coverage_counts_distinct_items_within_its_interval() -> None:
-    best = np.array([[0, 1], [1, 2], [1, -1], [0, 1]])
-    found = UserBootstrap(4, 300, 0).coverage(best, 10)
+def test_a_pooled_statistic_lies_within_its_interval_and_its_bounds() -> None:
+    shown = exposure(np.array([[0, 1], [1, 2], [1, -1], [0, 1]]), 10)
+    found = UserBootstrap(4, 300, 0).pooled(shown, coverage, 0.0, 1.0)
     assert found.value == 0.3
-    assert found.low < 0.3 < found.high
+    assert 0 <= found.low < 0.3 < found.high <= 1
+    again = UserBootstrap(4, 300, 0).pooled(shown, coverage, 0.25, 0.35)
+    assert (again.low, again.high) == (max(found.low, 0.25), min(found.high, 0.35))
+
+
+def test_a_pooled_ratio_has_the_spread_of_its_resamples() -> None:
+    rng = np.random.default_rng(0)
+    columns = np.stack([rng.normal(3, 1, 400), rng.normal(2, 0.1, 400)], axis=1)
+    found = UserBootstrap(400, 500, 0).pooled(
+        sparse.csr_matrix(columns), lambda sums: sums[..., 0] / sums[..., 1], -np.inf, np.inf
+    )
+    assert found.value == pytest.approx(columns[:, 0].sum() / columns[:, 1].sum())
+    # Nearly all of the spread is the numerator's: 1.96 / 2 / sqrt(400).
+    assert (found.high - found.low) / 2 == pytest.approx(0.049, rel=0.15)
+
+
+def test_a_statistic_without_a_value_has_no_interval() -> None:
+    nothing = sparse.csr_matrix((3, 2))
+    found = UserBootstrap(3, 20, 0).pooled(nothing, lambda sums: sums[..., 0] * np.nan, 0, 1)
+    assert np.isnan([found.value, found.low, found.high]).all()
