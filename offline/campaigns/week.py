@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from recmesh.offline.campaigns.rehearsal import (
     midnight,
     visits,
 )
+from recmesh.offline.campaigns.rehearsal_report import CampaignCourse, RehearsalReport
 from recmesh.offline.evaluation.bootstrap import Float64, Interval
 from recmesh.offline.evaluation.evaluate import Steps, unseen_steps
 from recmesh.offline.evaluation.fitting import fit, serving_model
@@ -68,62 +68,6 @@ class Settings:
     seed: int = 0
     bootstrap_samples: int = 1000
     text_vectors: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignCourse:
-    """How one campaign went."""
-
-    campaign_id: str
-    feasible: bool
-    """Whether its reach has room for it, beside all others."""
-    bought: int
-    confirmed: int
-    starts_at: str
-    ends_at: str
-    cap_per_day: int
-    most_in_a_day: int
-    """Impressions that one doctor had of it in 24 hours, at most."""
-    foreseen: float
-    """Share of what was bought that the forecast of its first evening expected, in [0, 1]."""
-    highest_price: float
-    by_day: tuple[int, ...]
-    """Confirmed after every day."""
-
-    @property
-    def delivered(self) -> float:
-        """Share of what was bought."""
-        return self.confirmed / self.bought
-
-
-@dataclass(frozen=True, slots=True)
-class RehearsalReport:
-    """What a rehearsal found."""
-
-    policy: str
-    start: str
-    days: int
-    seed: int
-    outage: tuple[str, ...]
-    pages: int
-    sponsored_pages: int
-    sponsored_share: float
-    """Of all slots, in [0, 1]."""
-    organic_loss: Interval
-    """Share of nDCG@10, by the ground truth, that campaigns cost over all pages."""
-    organic_loss_of_sponsored: Interval
-    """The same over the pages with a sponsored slot."""
-    most_organic_loss: float
-    """The policy's bound."""
-    degraded_pages: int
-    ledger_faults: int
-    """Counts of the ledger that differ from the event log."""
-    campaigns: tuple[CampaignCourse, ...]
-    seconds: float
-
-    def as_json(self) -> str:
-        """The whole report; numbers unrounded."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
 class _Outage:

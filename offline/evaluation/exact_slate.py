@@ -90,6 +90,11 @@ class SlateProblem:
             return False
         if any(b - a <= rules.sponsored_spacing for a, b in pairwise(stands)):
             return False
+        if columns.campaign is not None and columns.campaign_room is not None:
+            campaigns = columns.campaign[list(paid.values())].tolist()
+            for i, campaign in zip(paid.values(), campaigns, strict=True):
+                if campaign and campaigns.count(campaign) > columns.campaign_room[i]:
+                    return False
         if columns.sponsor is None:
             return True
         codes = columns.sponsor[list(paid.values())].tolist()

@@ -51,6 +51,8 @@ def drawn(seed: int, n: int, slots: int) -> Instance:
     authors, sponsors = rng.integers(0, 4, n), rng.integers(0, 3, n)
     author_shown = rng.integers(0, 3, 4).astype(np.int32)[authors]
     sponsor_shown = rng.integers(0, 2, 3).astype(np.int32)[sponsors]
+    campaigns = rng.integers(0, 3, n)
+    room = rng.integers(0, 3, 3).astype(np.int32)[campaigns]
     pin_slot = np.where(rng.random(n) < 0.25, rng.integers(1, 9, n), 0).astype(np.int32)
     candidates = SlateCandidates(
         utility=utility,
@@ -61,6 +63,8 @@ def drawn(seed: int, n: int, slots: int) -> Instance:
         author=perhaps(authors),
         sponsored=perhaps(rng.random(n) < 0.4),
         sponsor=perhaps(sponsors),
+        campaign=perhaps(campaigns),
+        campaign_room=perhaps(room),
         explores=perhaps(rng.random(n) < 0.3),
         interests=perhaps(interests),
         topic_shown=perhaps(counts),
@@ -268,6 +272,22 @@ def test_sponsored_slots_keep_their_share_and_distance() -> None:
     chosen = select(candidates, rules, 10).chosen
     assert np.flatnonzero(candidates.sponsored[chosen]).tolist() == [1, 4, 7]
     assert chosen[[1, 4, 7]].tolist() == [0, 1, 3]
+
+
+def test_a_campaign_has_no_more_slots_than_room() -> None:
+    paid = [True] * 3 + [False] * 5
+    candidates = page(
+        [0.9] * 3 + [0.1] * 5,
+        [0] * 8,
+        sponsored=paid,
+        campaign=[7, 7, 9, 0, 0, 0, 0, 0],
+        campaign_room=np.array([1, 1, 2] + [0] * 5, np.int32),
+    )
+    rules = SlateRules(sponsored_share=1.0)
+    chosen = select(candidates, rules, 8).chosen
+    assert candidates.sponsored is not None
+    assert np.flatnonzero(candidates.sponsored[chosen]).tolist() == [0, 1]
+    assert len(chosen) == 7
 
 
 def test_nothing_is_sponsored_that_no_rule_allows() -> None:
