@@ -27,7 +27,8 @@ async def _serve(policy: Path, address: str) -> None:
     home = Home.from_environment()
     config = mesh_config(home)
     keys = config.attribution.keys_of(home)
-    async with local_mesh(home, policy, address, config.database.uri, keys) as mesh:
+    uri, campaigns = config.database.uri, config.campaigns
+    async with local_mesh(home, policy, address, uri, keys, campaigns) as mesh:
         console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
         console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")
         console.print(f"  embedding  {mesh.embedding or 'none'}")

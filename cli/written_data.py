@@ -27,7 +27,15 @@ def local_writer(home: Home) -> CatalogWriter:
     """A writer in this process, for when no mesh runs. It indexes nothing, and is to be started."""
     config = mesh_config(home)
     keys = SigningKeys.load_or_make(config.attribution.keys_of(home))
-    return CatalogWriter(home, config.database.uri, None, "", AttributionTokens(keys))
+    return CatalogWriter(
+        home,
+        config.database.uri,
+        None,
+        "",
+        AttributionTokens(keys),
+        policy=config.orchestrator.policy_file,
+        campaigns=config.campaigns,
+    )
 
 
 def opened_database(home: Home) -> Database | None:

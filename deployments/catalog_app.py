@@ -1,4 +1,4 @@
-"""The writer of catalog and events as a Ray Serve application of its own (ADR 0002).
+"""The writer of catalog, events and slots as a Ray Serve application of its own (ADR 0002).
 
 One replica: the embedded database has one writer. Orchestrators ask it what was written.
 """
@@ -19,7 +19,7 @@ from recmesh.deployments.edge_services import CATALOG, FEEDBACK
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
-from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.deployments.mesh_config import CampaignsTable, MeshConfig
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -27,10 +27,11 @@ from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
-from recmesh.v1 import catalog_log_pb2
+from recmesh.v1 import campaign_ledger_pb2, catalog_log_pb2
 
 NAME = "catalog"
 """Name of the Serve application, of its deployment, and in the address book."""
+LEDGER = campaign_ledger_pb2.DESCRIPTOR.services_by_name["CampaignLedgerService"]
 LOG = catalog_log_pb2.DESCRIPTOR.services_by_name["CatalogLogService"]
 VERSION = "1"
 PREDECESSOR_S = 30.0
@@ -47,6 +48,8 @@ class CatalogReplica:
         index_uri: str,
         embedder: tuple[str, str, list[str]],
         key_file: str,
+        policy: str,
+        campaigns: dict[str, float],
         host: str,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
@@ -57,6 +60,8 @@ class CatalogReplica:
             index_uri: Milvus; empty: nothing is indexed.
             embedder: the language model's placement, version and addresses.
             key_file: keys of attribution tokens.
+            policy: file that says what campaigns may do until a version is promoted.
+            campaigns: the table of the configuration.
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
@@ -72,10 +77,20 @@ class CatalogReplica:
                 name="follow-embedder",
             )
         tokens = AttributionTokens(SigningKeys.load_or_make(Path(key_file)))
-        self._writer = CatalogWriter(home, database_uri, self._embedder, index_uri, tokens)
+        self._writer = CatalogWriter(
+            home,
+            database_uri,
+            self._embedder,
+            index_uri,
+            tokens,
+            policy=Path(policy),
+            campaigns=CampaignsTable(**campaigns),
+        )
         await self._writer.start(PREDECESSOR_S)
-        self._server = GrpcServer([CATALOG.full_name, FEEDBACK.full_name, LOG.full_name])
-        add_service(self._server, CATALOG, self._writer.methods.offered, checked=True)
+        self._server = GrpcServer(
+            [CATALOG.full_name, FEEDBACK.full_name, LOG.full_name, LEDGER.full_name]
+        )
+        add_service(self._server, CATALOG, self._writer.catalog_service, checked=True)
         feedback = self._writer.feedback
         add_service(
             self._server, FEEDBACK, feedback.offered, checked=True, streams=feedback.streams
@@ -85,6 +100,7 @@ class CatalogReplica:
             "ReadEvents": feedback.read_events,
         }
         add_service(self._server, LOG, read, checked=False)
+        add_service(self._server, LEDGER, self._writer.campaigns.ledger_service, checked=True)
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
         self._announcer = Announcer(
@@ -138,6 +154,8 @@ def catalog_application(
         index_uri,
         embedder,
         str(key_file),
+        str(config.orchestrator.policy_file),
+        config.campaigns.model_dump(),
         host,
     )
     options = deployment_options(

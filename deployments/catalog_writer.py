@@ -1,20 +1,33 @@
-"""The one writer of catalog and events: database, methods, and the index that follows."""
+"""The one writer of catalog, events and sponsored slots, and what follows them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 
+from recmesh.deployments.campaign_methods import CampaignMethods
+from recmesh.deployments.campaign_pacer import CampaignPacer
+from recmesh.deployments.campaign_traffic import CampaignTraffic
 from recmesh.deployments.catalog_methods import CatalogMethods
+from recmesh.deployments.current_campaigns import CurrentCampaigns
 from recmesh.deployments.event_check import EventCheck
 from recmesh.deployments.feedback_methods import FeedbackMethods
+from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.item_indexers import ItemIndexers
+from recmesh.deployments.mesh_config import CampaignsTable
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
+from recmesh.orchestrator.policy import DEFAULT_POLICY
+from recmesh.storage.campaign_ledger import SlotLedger
 from recmesh.storage.catalog_log import CatalogLog, Write
+from recmesh.storage.catalog_overlay import CatalogOverlay
+from recmesh.storage.catalog_tables import SCHEMAS
 from recmesh.storage.database import Database
+from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.group_commit import GroupCommit
@@ -24,12 +37,15 @@ from recmesh.storage.milvus_index import MilvusIndex
 
 log = structlog.get_logger(__name__)
 
+TRAFFIC_COLUMNS = {"users": SCHEMAS["users"].columns.names}
+
 
 class CatalogWriter:
     """Takes writes once started. Belongs to the event loop that starts it."""
 
     methods: CatalogMethods
     feedback: FeedbackMethods
+    campaigns: CampaignMethods
 
     def __init__(
         self,
@@ -38,13 +54,28 @@ class CatalogWriter:
         embedder: ModelClient | None,
         index_uri: str,
         tokens: AttributionTokens,
+        *,
+        policy: Path = DEFAULT_POLICY,
+        campaigns: CampaignsTable | None = None,
     ) -> None:
-        """``index_uri`` empty, or no embedder: nothing is indexed. ``tokens`` verify events."""
+        """What it works with.
+
+        Args:
+            home: folder of data, policies and artifacts.
+            database_uri: PostgreSQL; empty: the embedded one.
+            embedder: the language model; None: nothing is indexed.
+            index_uri: Milvus; empty: nothing is indexed.
+            tokens: verify events.
+            policy: file that says what campaigns may do until a version is promoted.
+            campaigns: how slots are held and priced; None: as by default.
+        """
         self._home = home
         self._database_uri = database_uri
         self._embedder = embedder
         self._index_uri = index_uri
         self._tokens = tokens
+        self._policy = policy
+        self._table = campaigns or CampaignsTable()
         self._closing = contextlib.AsyncExitStack()
 
     async def start(self, wait_s: float = 0.0) -> None:
@@ -71,6 +102,7 @@ class CatalogWriter:
         check = EventCheck(self._tokens, known.among_items_and_users)
         self.feedback = FeedbackMethods(EventLog(database), check)
         self._closing.push_async_callback(asyncio.to_thread, self.feedback.close)
+        self._keep_campaigns(database, catalog)
         try:
             await asyncio.to_thread(self.methods.complete_erasures)
         except UnavailableError as error:
@@ -81,13 +113,35 @@ class CatalogWriter:
             indexers = ItemIndexers(self._home, catalog, commits, index, self._embedder)
             self.methods.indexed_ids = indexers.held_ids
             following = asyncio.create_task(indexers.run(), name="index-items")
+            self._closing.push_async_callback(_end, following)
 
-            async def end() -> None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+    def _keep_campaigns(self, database: Database, catalog: CatalogLog) -> None:
+        """Takes sponsored slots, and begins to pace campaigns."""
+        ledger = SlotLedger(database)
+        campaigns = CurrentCampaigns(self._home, catalog, self._policy)
 
-            self._closing.push_async_callback(end)
+        def read_traffic(now_unix_s: float, page_size: int) -> CampaignTraffic:
+            overlay = CatalogOverlay(catalog.read(columns=TRAFFIC_COLUMNS))
+            dataset = Dataset.open_or_empty(self._home.dataset).under(overlay)
+            return CampaignTraffic.read(dataset, database, now_unix_s, page_size)
+
+        pacer = CampaignPacer(ledger, campaigns, read_traffic, self._table)
+        self.campaigns = CampaignMethods(ledger, campaigns, pacer.traffic)
+        self._closing.push_async_callback(asyncio.to_thread, self.campaigns.close)
+        pacing = asyncio.create_task(pacer.run(), name="pace-campaigns")
+        self._closing.push_async_callback(pacer.close)
+        self._closing.push_async_callback(_end, pacing)
+
+    @property
+    def catalog_service(self) -> Mapping[str, Method]:
+        """By name in ``CatalogService``."""
+        return {**self.methods.offered, **self.campaigns.catalog_service}
 
     async def close(self) -> None:
         """Ends indexing, writes what waits, and lets go of the database."""
         await self._closing.aclose()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

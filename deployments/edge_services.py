@@ -36,5 +36,5 @@ def edge_server(mesh: Mesh, writer: CatalogWriter | None = None) -> GrpcServer:
         checked=True,
         streams=feedback.streams if feedback else {},
     )
-    add_service(server, CATALOG, writer.methods.offered if writer else {}, checked=True)
+    add_service(server, CATALOG, writer.catalog_service if writer else {}, checked=True)
     return server

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from recmesh.deployments.catalog_log_client import InProcessCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
+from recmesh.deployments.mesh_config import CampaignsTable
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
@@ -43,12 +44,17 @@ class LocalMesh:
 
 @contextlib.asynccontextmanager
 async def local_mesh(
-    home: Home, policy: Path, address: str, database_uri: str = "", key_file: Path | None = None
+    home: Home,
+    policy: Path,
+    address: str,
+    database_uri: str = "",
+    key_file: Path | None = None,
+    campaigns: CampaignsTable | None = None,
 ) -> AsyncIterator[LocalMesh]:
     """Serves on ``host:port`` while the context is open; port 0 picks a free one.
 
     ``database_uri`` empty: the database in the home folder; ``key_file`` None: so are the keys of
-    attribution tokens.
+    attribution tokens; ``campaigns`` None: they are paced as by default.
 
     Raises:
         NotFoundError: nothing was ingested.
@@ -65,7 +71,15 @@ async def local_mesh(
         clients = await colocated_models(home, dict.fromkeys(MODELS, ""))
         keys = SigningKeys.load_or_make(key_file or home.attribution_keys)
         tokens = AttributionTokens(keys)
-        catalog = CatalogWriter(home, database_uri, clients.get(EMBEDDER), index_uri, tokens)
+        catalog = CatalogWriter(
+            home,
+            database_uri,
+            clients.get(EMBEDDER),
+            index_uri,
+            tokens,
+            policy=policy,
+            campaigns=campaigns,
+        )
         stack.push_async_callback(catalog.close)
         await catalog.start()
         orchestrator = OrchestratorServer(

@@ -90,6 +90,13 @@ class CatalogTable(_Table):
     num_cpus: float = Field(default=0.1, gt=0)
 
 
+class CampaignsTable(_Table):
+    """How sponsored slots are held and priced."""
+
+    step_s: float = Field(default=60.0, gt=0, le=3600)
+    hold_s: float = Field(default=900.0, gt=0, le=86_400)
+
+
 class OrchestratorTable(_Scaled):
     """The orchestrator's replicas."""
 
@@ -128,6 +135,7 @@ class MeshConfig(BaseSettings):
     database: DatabaseTable = DatabaseTable()
     attribution: AttributionTable = AttributionTable()
     catalog: CatalogTable = CatalogTable()
+    campaigns: CampaignsTable = CampaignsTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)
 

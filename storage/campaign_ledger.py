@@ -16,8 +16,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 
 from recmesh.storage.campaign_slots import (
@@ -39,11 +37,8 @@ from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.erased_users import id_hash
 from recmesh.storage.event_tables import EVENTS
 
-Int64 = npt.NDArray[np.int64]
-
 CAP_PERIOD_MS = 86_400_000
 """What a day of the frequency cap is: the last 24 hours, wherever the user is."""
-HOUR_MS = 3_600_000
 MOST_LAPSING = 5_000
 """Slots that lapse in one transaction: holds wait for it."""
 
@@ -132,6 +127,8 @@ class SavedPrice:
     dual: float
     error: float
     delivered: int
+    planned_lately: float
+    got_lately: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,19 +223,6 @@ class SlotLedger:
             connection.execute(sa.delete(CAMPAIGN_PRICES))
             if rows:
                 connection.execute(sa.insert(CAMPAIGN_PRICES), rows)
-
-    def impressions_by_hour(self) -> tuple[Int64, Int64]:
-        """How traffic came: hours since 1970 modulo a week, and recorded impressions in each."""
-        hour = (EVENTS.c.time // HOUR_MS) % (7 * 24)
-        wanted = (
-            sa.select(hour.label("hour"), sa.func.count())
-            .where(EVENTS.c.event_type == "impression")
-            .group_by(hour)
-        )
-        with self._database.reading() as connection:
-            rows = connection.execute(wanted).all()
-        pairs = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
 
     def audit(self) -> list[Discrepancy]:
         """Recounts slots and events, and compares; empty: every count is right.

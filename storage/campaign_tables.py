@@ -58,5 +58,7 @@ CAMPAIGN_PRICES = sa.Table(
     sa.Column("dual", sa.Double, nullable=False),
     sa.Column("error", sa.Double, nullable=False),
     sa.Column("delivered", sa.BigInteger, nullable=False),
+    sa.Column("planned_lately", sa.Double, nullable=False),
+    sa.Column("got_lately", sa.Double, nullable=False),
 )
 """The pacer's state after its last step."""

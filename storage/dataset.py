@@ -59,6 +59,14 @@ class Dataset:
         except (ValueError, KeyError, AttributeError) as error:
             raise DataError(f"{manifest} is damaged ({error}); ingest again") from error
 
+    @classmethod
+    def open_or_empty(cls, folder: Path) -> Dataset:
+        """As :meth:`open`, but without rows where nothing was ingested. Raises DataError."""
+        try:
+            return cls.open(folder)
+        except NotFoundError:
+            return cls(version="", files={})
+
     @property
     def ingested_version(self) -> str:
         """The version of what was ingested, whatever was written since."""

@@ -28,6 +28,7 @@ from recmesh.storage.campaign_tables import CAMPAIGN_COUNTS, CAMPAIGN_SLOTS, CON
 from recmesh.storage.catalog_log import CatalogLog, Erase, Upsert
 from recmesh.storage.database import MIGRATIONS, Database
 from recmesh.storage.event_log import CheckedEvent, EventLog
+from recmesh.storage.recorded_traffic import RecordedTraffic
 from tests.conformance.test_catalog_log import user
 from tests.conformance.test_event_log import NOW_MS, event
 
@@ -225,21 +226,28 @@ def test_the_audit_finds_what_is_wrong(database: Database, ledger: SlotLedger) -
 
 def test_prices_are_what_was_saved_last(ledger: SlotLedger) -> None:
     assert ledger.prices() == []
-    first = SavedPrice("c1", NOW_MS, 0.1, 0.2, -0.3, 7)
-    ledger.save_prices([SavedPrice("c0", NOW_MS, 0.0, 0.0, 0.0, 0), first])
-    second = SavedPrice("c1", NOW_MS + 60_000, -0.123456789012345, 0.2, -0.3, 8)
+    first = SavedPrice("c1", NOW_MS, 0.1, 0.2, -0.3, 7, 1.5, 0.5)
+    ledger.save_prices([SavedPrice("c0", NOW_MS, 0.0, 0.0, 0.0, 0, 0.0, 0.0), first])
+    second = SavedPrice("c1", NOW_MS + 60_000, -0.123456789012345, 0.2, -0.3, 8, 2.5, 0.25)
     ledger.save_prices([second])
     assert ledger.prices() == [second]
 
 
-def test_traffic_is_counted_by_the_hour_of_the_week(ledger: SlotLedger, log: EventLog) -> None:
-    assert [part.tolist() for part in ledger.impressions_by_hour()] == [[], []]
+def test_traffic_is_counted_by_hour_and_user(database: Database, log: EventLog) -> None:
+    none = RecordedTraffic.read(database, -1.0)
+    assert (none.hours.tolist(), none.user_ids, none.last_unix_s) == ([], [], 0.0)
     hour_ms, week = 3_600_000, 168
     times = [0, hour_ms - 1, week * hour_ms, (week + 5) * hour_ms]
-    log.write([shown(f"e{n}", f"r{n}", time=time) for n, time in enumerate(times)], NOW_MS)
+    log.write(
+        [shown(f"e{n}", f"r{n}", time=time, user_id=f"u{n // 3}") for n, time in enumerate(times)],
+        NOW_MS,
+    )
     log.write([shown("e9", "r9", kind="click", time=0)], NOW_MS)
-    hours, numbers = ledger.impressions_by_hour()
-    assert dict(zip(hours.tolist(), numbers.tolist(), strict=True)) == {0: 3, 5: 1}
+    found = RecordedTraffic.read(database, -1.0)
+    assert dict(zip(found.hours.tolist(), found.in_hour.tolist(), strict=True)) == {0: 3, 5: 1}
+    assert dict(zip(found.user_ids, found.of_user.tolist(), strict=True)) == {"u0": 3, "u1": 1}
+    assert (found.first_unix_s, found.last_unix_s) == (0.0, (week + 5) * 3600.0)
+    assert RecordedTraffic.read(database, 3600.0).in_hour.sum() == 2
 
 
 def test_threads_never_overdraw(database_uri: str, tmp_path: Path) -> None:
@@ -292,7 +300,7 @@ def test_what_was_recorded_before_the_ledger_is_counted(database_uri: str, tmp_p
         config.set_main_option("script_location", str(MIGRATIONS))
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
-        command.stamp(config, "0002")
+        command.stamp(config, "0003")
     database.close()
     database = Database.for_writing(database_uri, tmp_path / "recmesh.db")
     ledger = SlotLedger(database)
