@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recmesh.deployments.campaign_ledger_client import InProcessCampaignLedger
 from recmesh.deployments.catalog_log_client import InProcessCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.mesh_config import CampaignsTable
@@ -89,6 +90,7 @@ async def local_mesh(
             index_uri=index_uri,
             catalog=InProcessCatalogLogClient(catalog.methods, catalog.feedback),
             writer=catalog,
+            ledger=InProcessCampaignLedger(catalog.campaigns),
             tokens=tokens,
         )
         stack.push_async_callback(orchestrator.stop, STOP_GRACE_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ray
@@ -10,6 +11,7 @@ from ray import serve
 
 from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.announcer import Announcer
+from recmesh.deployments.campaign_ledger_client import GrpcCampaignLedger
 from recmesh.deployments.catalog_app import NAME as CATALOG
 from recmesh.deployments.catalog_log_client import GrpcCatalogLogClient
 from recmesh.deployments.discovery import follow
@@ -61,6 +63,12 @@ class OrchestratorReplica:
         for name, addresses in external.items():
             clients[name] = GrpcModelClient(name, addresses, pinned=True)
         self._catalog = catalog = GrpcCatalogLogClient()
+        ledger = GrpcCampaignLedger()
+
+        def take_writer(found: Mapping[str, Sequence[str]]) -> None:
+            catalog.set_addresses(found.get(CATALOG, []))
+            ledger.set_addresses(found.get(CATALOG, []))
+
         self._orchestrator = OrchestratorServer(
             home,
             clients,
@@ -68,6 +76,7 @@ class OrchestratorReplica:
             index_uri=index_uri,
             catalog=catalog,
             tokens=AttributionTokens(SigningKeys.load_or_make(Path(key_file))),
+            ledger=ledger,
         )
         # Before the server starts: models that run already take part from the first request on.
         self._following = asyncio.create_task(
@@ -75,7 +84,7 @@ class OrchestratorReplica:
                 AddressBookClient().replicas,
                 {
                     Role.MODEL: self._orchestrator.take,
-                    Role.CATALOG: lambda found: catalog.set_addresses(found.get(CATALOG, [])),
+                    Role.CATALOG: take_writer,
                 },
             ),
             name="follow-replicas",

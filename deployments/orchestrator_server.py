@@ -19,9 +19,11 @@ from recmesh.deployments.embedding_follower import EmbeddingFollower
 from recmesh.deployments.event_follower import EventFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
+from recmesh.deployments.pacing_follower import PacingFollower
 from recmesh.deployments.policy_follower import PolicyFollower
 from recmesh.models.registry import loader
 from recmesh.orchestrator.attribution_token import AttributionTokens
+from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -88,6 +90,7 @@ class OrchestratorServer:
         catalog: CatalogLogClient | None = None,
         writer: CatalogWriter | None = None,
         tokens: AttributionTokens | None = None,
+        ledger: CampaignLedger | None = None,
     ) -> None:
         """What it works with.
 
@@ -99,6 +102,7 @@ class OrchestratorServer:
             catalog: whom to ask what callers wrote; None: only what was ingested is served.
             writer: of catalog and events, started, where it runs in this process.
             tokens: sign pages; None: with the keys in the home folder.
+            ledger: of sponsored slots, which this closes; None: there are none.
         """
         self._home = home
         self._policy = policy
@@ -106,6 +110,7 @@ class OrchestratorServer:
         self._catalog = catalog
         self._writer = writer
         self._tokens = tokens
+        self._ledger = ledger
         self._panel = ModelPanel(dict(clients))
         self._closing = contextlib.AsyncExitStack()
 
@@ -142,6 +147,12 @@ class OrchestratorServer:
             await asyncio.gather(follower.catch_up(CATCH_UP_S), events.catch_up(CATCH_UP_S))
             for name, run in (("follow-catalog", follower.run()), ("follow-events", events.run())):
                 self._closing.callback(asyncio.create_task(run, name=name).cancel)
+        if self._ledger is not None:
+            mesh.ledger = self._ledger
+            self._closing.push_async_callback(self._ledger.close)
+            pacing = PacingFollower(self._ledger, mesh.pacing)
+            await pacing.catch_up(CATCH_UP_S)
+            self._closing.callback(asyncio.create_task(pacing.run(), name="follow-pacing").cancel)
         await self._panel.refresh()
         refreshing = asyncio.create_task(self._panel.refresh_forever(), name="describe-models")
         self._closing.callback(refreshing.cancel)

@@ -205,7 +205,6 @@ class Rehearsal:
             until = start + step * STEP_S
             while visit is not None and visit.unix_s < until:
                 self._clock.now_unix_s = visit.unix_s
-                self._deliver_events(visit.unix_s)
                 course.pages.append(await self._page(visit, course))
                 visit = next(upcoming, None)
             self._clock.now_unix_s = until
