@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -93,13 +94,13 @@ def _print(report: RehearsalReport, console: Console) -> None:
         f"{report.policy}, seed {report.seed}{down}.",
         highlight=False,
     )
-    table = Table(
-        "campaign", "bought", "confirmed", "delivered", "foreseen on its first evening",
-        "most for a doctor in 24 h", "highest price", "confirmed by day",
-    )  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("campaign")
+    for name in ("bought", "confirmed", "delivered", "foreseen", "most/24 h", "price", "by day"):
+        table.add_column(name, justify="right")
     for campaign in report.campaigns:
         table.add_row(
-            f"{campaign.campaign_id}{'' if campaign.feasible else ' (too large)'}",
+            f"{campaign.campaign_id}{'' if campaign.feasible else ' too large'}",
             f"{campaign.bought:,}",
             f"{campaign.confirmed:,}",
             _delivered(campaign),
@@ -109,6 +110,11 @@ def _print(report: RehearsalReport, console: Console) -> None:
             " ".join(str(count) for count in campaign.by_day),
         )
     console.print(table)
+    console.print(
+        "Foreseen: on the campaign's first evening. Most/24 h: impressions of one doctor, of those "
+        "that the cap allows. Price: the highest.",
+        style="dim",
+    )
     console.print(
         f"Sponsored: {report.sponsored_share:.1%} of slots, on {report.sponsored_pages:,} pages. "
         f"nDCG@10 lost: {_percent(report.organic_loss)} over all pages, "

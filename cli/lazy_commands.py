@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "down": "recmesh.cli.down:down_command",
     "call": "recmesh.cli.call:call_command",
     "events": "recmesh.cli.events:events_app",
+    "campaigns": "recmesh.cli.campaigns:campaigns_app",
     "users": "recmesh.cli.users:app",
     "embed": "recmesh.cli.embed:embed_app",
     "evaluate": "recmesh.cli.evaluate:evaluate_app",
