@@ -59,7 +59,7 @@ def test_a_report_before_anything_happened(home: Home) -> None:  # noqa: F811
     assert (code, output.strip()) == (0, "no campaigns")
     code, output = run("report", "nobody's")
     assert code != 0
-    assert "no campaign \"nobody's\"" in output
+    assert 'no campaign "nobody\'s"' in output
 
 
 def test_a_rehearsal_delivers_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from recmesh.v1 import catalog_pb2, catalog_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 from tests.mesh.conftest import RunningMesh
@@ -83,3 +84,47 @@ def test_a_killed_writer_loses_nothing_and_costs_no_page(mesh: RunningMesh, call
     ids = [*acknowledged, "after"]
     deleted = caller.catalog.DeleteItems(catalog_pb2.DeleteItemsRequest(item_ids=ids))
     assert deleted.deleted == len(ids)
+
+
+def delivered(caller: Caller) -> catalog_pb2.CampaignDelivery:
+    request = catalog_pb2.GetCampaignDeliveryRequest(campaign_ids=["mesh-campaign"])
+    (found,) = caller.catalog.GetCampaignDelivery(request, timeout=10).deliveries
+    assert isinstance(found, catalog_pb2.CampaignDelivery)
+    return found
+
+
+def test_a_campaign_is_held_to_its_budget_across_a_killed_writer(
+    mesh: RunningMesh, caller: Caller
+) -> None:
+    now = int(time.time())
+    campaign = catalog_pb2.Campaign(
+        campaign_id="mesh-campaign",
+        sponsor="Example Pharma",
+        item_ids=["i37", "i38", "i39"],
+        starts_at=Timestamp(seconds=now - 3600),
+        ends_at=Timestamp(seconds=now + 3600),
+        budget_impressions=3,
+        frequency_cap_per_day=100,
+        disclosure="Sponsored by Example Pharma",
+    )
+    caller.catalog.UpsertCampaigns(
+        catalog_pb2.UpsertCampaignsRequest(campaigns=[campaign]), timeout=10
+    )
+
+    def held_after_a_page(user_id: str) -> int:
+        request = recommendation_pb2.RecommendRequest(surface="feed", user_id=user_id, page_size=50)
+        page = caller.recommendations.Recommend(request, timeout=10, wait_for_ready=True)
+        assert page.recommendations
+        return delivered(caller).held_impressions
+
+    eventually(lambda: held_after_a_page("reader") > 0)
+    (writer,) = mesh.processes("ray::ServeReplica:catalog:")
+    os.kill(writer.pid, signal.SIGKILL)
+    request = recommendation_pb2.RecommendRequest(surface="feed", user_id="stranger")
+    page = caller.recommendations.Recommend(request, timeout=10, wait_for_ready=True)
+    assert page.recommendations, "pages go on without sponsored slots"
+    eventually(lambda: caller.upsert("after-the-kill", "Numbat"))
+    assert delivered(caller).held_impressions > 0, "what was held is durable"
+    eventually(lambda: held_after_a_page("colleague") == 3)
+    for user_id in ("reader", "stranger", "another"):
+        assert held_after_a_page(user_id) == 3, "no more than was bought"
