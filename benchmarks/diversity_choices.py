@@ -124,6 +124,7 @@ def served(
             rows=rows,
             relevance=relevant[user],
             affinity=np.zeros_like(relevant[user]),  # these surfaces do not weigh it
+            campaign_worth=np.zeros_like(relevant[user]),
             now_unix_s=of.now_unix_s,
             half_life_days=surface.half_life_days,
         )

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+CAMPAIGN = "campaign"
+"""The objective that speaks for sponsors."""
+
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
@@ -96,6 +99,15 @@ def mixed_weights(
     if mixed_total <= 0:
         return own
     return {name: weight / mixed_total for name, weight in mixed.items()}
+
+
+def organic_utility(
+    blended: Float32, objectives: Mapping[str, Float32], weights: Mapping[str, float]
+) -> Float32:
+    """Utility to the user alone ``[n_candidates]``: without what campaigns are worth."""
+    if not weights.get(CAMPAIGN):
+        return blended
+    return np.asarray(blended - weights[CAMPAIGN] * objectives[CAMPAIGN], np.float32)
 
 
 def utility(objectives: Sequence[Float32], weights: Sequence[float]) -> Float32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recmesh.orchestrator.admission import admit
 from recmesh.orchestrator.answer import answer, empty_page
-from recmesh.orchestrator.blend import mixed_weights, relevance, utility
+from recmesh.orchestrator.blend import mixed_weights, organic_utility, relevance, utility
 from recmesh.orchestrator.campaigns.offers import offers
 from recmesh.orchestrator.campaigns.sponsored_slate import sponsored_slate
 from recmesh.orchestrator.eligibility import filter_candidates
@@ -66,6 +66,7 @@ async def recommend(
         rows=rows,
         relevance=relevance(scores.of_request, surface.model_weights),
         affinity=relevance(scores.of_user, surface.affinity_weights),
+        campaign_worth=offered.worth_of(rows),
         now_unix_s=request.now_unix_s,
         half_life_days=surface.half_life_days,
     )
@@ -74,7 +75,8 @@ async def recommend(
 
     # Select.
     columns = slate_candidates(mesh, request, rows, blended, offered)
-    slate = await sponsored_slate(mesh, request, columns, rows, offered)
+    organic = organic_utility(blended, objectives, weights)
+    slate = await sponsored_slate(mesh, request, columns, organic, rows, offered)
 
     # Answer.
     page = slate.chosen[request.offset :]

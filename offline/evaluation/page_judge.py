@@ -179,6 +179,7 @@ def _ages(
             rows=rows.astype(np.int32),
             relevance=nothing,
             affinity=nothing,
+            campaign_worth=nothing,
             now_unix_s=period.now_unix_s,
             half_life_days=half_life_days,
         )

@@ -43,6 +43,7 @@ class TrialRun:
                 rows=self.candidates.flat_rows,
                 relevance=nothing,
                 affinity=nothing,
+                campaign_worth=nothing,
                 now_unix_s=self.candidates.now_unix_s,
                 half_life_days=parameters.half_lives_days,
             )

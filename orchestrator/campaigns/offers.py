@@ -60,6 +60,13 @@ class Offers:
         prices[offered] = self.price[at]
         return prices
 
+    def worth_of(self, rows: Int32) -> Float32:
+        """Worth of the campaigns that pay for these catalog rows ``[n]``; 0: none does."""
+        worth = np.zeros(len(rows), np.float32)
+        at, offered = self._places(rows)
+        worth[offered] = self.book.value[self.campaign[at]]
+        return worth
+
     def _places(self, rows: Int32) -> tuple[npt.NDArray[np.intp], Bool]:
         """Places of those that are offered, and which are."""
         at = np.searchsorted(self.rows, rows)

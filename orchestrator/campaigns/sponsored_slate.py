@@ -48,11 +48,14 @@ def _without(candidates: SlateCandidates, those: Bool) -> SlateCandidates:
     return replace(candidates, blocked=blocked)
 
 
-def _as_if_nobody_paid(candidates: SlateCandidates, prices: Float32) -> SlateCandidates:
+def _as_if_nobody_paid(
+    candidates: SlateCandidates, organic: Float32, prices: Float32
+) -> SlateCandidates:
     boost = candidates.boost
     unpaid = None if boost is None else (boost - prices).astype(np.float32)
     return replace(
         candidates,
+        utility=organic,
         boost=unpaid,
         sponsored=None,
         sponsor=None,
@@ -70,12 +73,14 @@ class _Attempts:
         mesh: Mesh,
         request: Admitted,
         candidates: SlateCandidates,
+        organic: Float32,
         rows: Int32,
         offers: Offers,
     ) -> None:
         self._mesh = mesh
         self._request = request
         self._candidates = candidates
+        self._organic = organic
         self._rows = rows
         self._offers = offers
         self.paid_by = offers.paying_for(rows)
@@ -97,14 +102,13 @@ class _Attempts:
         return paid
 
     def loss(self, slate: Slate) -> float:
-        utility = self._candidates.utility
         if self._free_value is None:
             prices = self._offers.prices_of(self._rows)
-            free = self._selected(_as_if_nobody_paid(self._candidates, prices))
-            self._free_value = _value(utility, free.chosen)
+            free = self._selected(_as_if_nobody_paid(self._candidates, self._organic, prices))
+            self._free_value = _value(self._organic, free.chosen)
         if self._free_value <= 0:
             return 0.0
-        return max(0.0, 1.0 - _value(utility, slate.chosen) / self._free_value)
+        return max(0.0, 1.0 - _value(self._organic, slate.chosen) / self._free_value)
 
     def refuse(self, campaign: int) -> None:
         self._refused |= self.paid_by == campaign
@@ -113,8 +117,7 @@ class _Attempts:
         self._refused |= self.paid_by != NOBODY
 
     def dearest(self, paid: Int32) -> int:
-        utility = self._candidates.utility[paid]
-        return int(self.paid_by[paid[int(np.argmin(utility))]])
+        return int(self.paid_by[paid[int(np.argmin(self._organic[paid]))]])
 
     async def hold(self, paid: Int32) -> list[Hold] | None:
         ledger, request, book = self._mesh.ledger, self._request, self._offers.book
@@ -146,7 +149,12 @@ class _Attempts:
 
 
 async def sponsored_slate(
-    mesh: Mesh, request: Admitted, candidates: SlateCandidates, rows: Int32, offers: Offers
+    mesh: Mesh,
+    request: Admitted,
+    candidates: SlateCandidates,
+    organic: Float32,
+    rows: Int32,
+    offers: Offers,
 ) -> SponsoredSlate:
     """Selects, and holds what is sponsored.
 
@@ -154,6 +162,7 @@ async def sponsored_slate(
         mesh: whose ledger is asked.
         request: what was asked.
         candidates: as columns ``[n]``, with prices.
+        organic: their utility to the user alone ``[n]``, by which losses are measured.
         rows: their catalog rows ``[n]``.
         offers: who pays for what.
 
@@ -161,7 +170,7 @@ async def sponsored_slate(
         A slate whose sponsored slots on this page are durable; without any where the ledger did
         not answer, which the page's sources say.
     """
-    attempts = _Attempts(mesh, request, candidates, rows, offers)
+    attempts = _Attempts(mesh, request, candidates, organic, rows, offers)
     for _ in range(MOST_ATTEMPTS):
         slate = attempts.next_slate()
         paid = attempts.on_page(slate)

@@ -27,6 +27,8 @@ class ObjectiveInput:
     """Blended model opinion of what was asked ``[n]``, in [0, 1]."""
     affinity: Float32
     """Blended model opinion of what suits the user ``[n]``, in [0, 1]."""
+    campaign_worth: Float32
+    """Worth of the campaign that would pay for the slot ``[n]``, in [0, 1]; 0: none."""
     now_unix_s: int
     half_life_days: Mapping[str, float]
     """Of freshness, by content type; ``default`` is every other type's."""

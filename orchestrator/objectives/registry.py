@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recmesh.orchestrator.objectives.affinity import affinity
+from recmesh.orchestrator.objectives.campaign import campaign
 from recmesh.orchestrator.objectives.freshness import freshness
 from recmesh.orchestrator.objectives.novelty import novelty
 from recmesh.orchestrator.objectives.objective_input import Float32, ObjectiveInput
@@ -19,5 +20,6 @@ OBJECTIVES: dict[str, Callable[[ObjectiveInput], Float32]] = {
     "affinity": affinity,
     "freshness": freshness,
     "novelty": novelty,
+    "campaign": campaign,
 }
 """Objective id to its function."""

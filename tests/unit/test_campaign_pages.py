@@ -311,3 +311,31 @@ async def test_an_item_whose_making_was_paid_for_is_disclosed_without_a_campaign
     by_item = {slot.item_id: slot.sponsorship for slot in page.recommendations}
     assert by_item["i2"].disclosure == "Sponsored by Maker"
     assert by_item["i2"].campaign_id == ""
+
+
+async def test_worth_tells_campaigns_apart_and_costs_no_more(reached: Reached) -> None:
+    other = {"campaign_id": "d", "item_ids": ["i36"], "sponsor": "Other", "value": 1.0}
+    mesh = reached({"item_ids": ["i37"], "value": 0.0}, others=(other,), price=0.1)
+    policy = mesh.snapshot.policy
+    surface = policy.surfaces["feed"]
+    weights = {**surface.objective_weights, "campaign": 1.0}
+    rules = surface.slate.model_copy(update={"sponsored_share": 0.1})
+
+    def serve(most_organic_loss: float) -> None:
+        campaigns = CampaignRules(largest_price=1.0, most_organic_loss=most_organic_loss)
+        changed = surface.model_copy(
+            update={"objective_weights": weights, "slate": rules, "campaigns": campaigns}
+        )
+        surfaces = {**policy.surfaces, "feed": changed}
+        mesh.snapshot = replace(
+            mesh.snapshot, policy=policy.model_copy(update={"surfaces": surfaces})
+        )
+
+    serve(1.0)
+    page = await page_of(mesh, explain=True)
+    assert list(sponsored(page).values()) == ["i36"]
+    worth = {s.item_id: s.objective_scores["campaign"] for s in page.recommendations}
+    assert worth.pop("i36") == 1.0
+    assert not any(worth.values())
+    serve(0.001)
+    assert sponsored(await page_of(mesh)) == {}, "its worth does not hide what it costs"

@@ -22,6 +22,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> ObjectiveInput:
         rows=rows,
         relevance=np.linspace(0, 1, len(rows), dtype=np.float32),
         affinity=np.linspace(0, 1, len(rows), dtype=np.float32),
+        campaign_worth=np.linspace(0, 1, len(rows), dtype=np.float32),
         now_unix_s=NOW_UNIX_S,
         half_life_days={"default": 10.0, "guideline": 20.0, "podcast": 1.0},
     )
@@ -40,6 +41,7 @@ def test_values_are_within_0_and_1_and_of_the_candidate_alone(
         rows=candidates.rows[some],
         relevance=candidates.relevance[some],
         affinity=candidates.affinity[some],
+        campaign_worth=candidates.campaign_worth[some],
     )
     np.testing.assert_array_equal(OBJECTIVES[name](fewer), values[some])
 
