@@ -25,6 +25,7 @@ from recmesh.orchestrator.catalog import DEFAULT_POPULARITY_HALF_LIFE_DAYS
 from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
 from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.operating_point import OperatingPoint, preferred_point
+from recmesh.orchestrator.page_token import MAX_SLOTS
 from recmesh.orchestrator.relevance_feedback import FeedbackSettings
 from recmesh.orchestrator.search_fusion import FusionSettings
 from recmesh.orchestrator.slate.rules import SlateRules
@@ -115,6 +116,21 @@ class SurfacePolicy(BaseModel):
         if unknown:
             raise ValueError(f"unknown objective {unknown[0]}; known: {', '.join(OBJECTIVES)}")
         return weights
+
+    @model_validator(mode="after")
+    def _some_slate_meets_the_rules(self) -> SurfacePolicy:
+        both = sorted(self.pins.keys() & set(self.blocks))
+        if both:
+            raise ValueError(f"item {both[0]} is pinned and blocked: no slate can meet that")
+        for item_id, slot in self.pins.items():
+            if slot > MAX_SLOTS:
+                raise ValueError(f"item {item_id} is pinned to slot {slot}; pages have {MAX_SLOTS}")
+        if 0 < self.slate.sponsored_share < 1 / MAX_SLOTS:
+            raise ValueError(
+                f"sponsored_share {self.slate.sponsored_share} is less than one slot of "
+                f"{MAX_SLOTS}: no slate can have a sponsored one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _affinity_has_models(self) -> SurfacePolicy:

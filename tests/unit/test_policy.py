@@ -45,6 +45,13 @@ def test_a_surface_says_what_differs_from_the_defaults_tables(tmp_path: Path) ->
     [
         ('pins = { "i1" = 3, "i2" = 3 }', "slot 3 is given to i1 and i2"),
         ('pins = { "i1" = 0 }', "pins.i1"),
+        ('pins = { "i1" = 3 }\nblocks = ["i1"]', "item i1 is pinned and blocked"),
+        ('pins = { "i1" = 201 }', "pinned to slot 201; pages have 200"),
+        ("slate.sponsored_share = 0.001", "sponsored_share 0.001 is less than one slot"),
+        ("campaigns.largest_price = 1.5", "campaigns.largest_price"),
+        ("campaigns.most_organic_loss = -0.1", "campaigns.most_organic_loss"),
+        ("objective_weights = { relevance = -0.1 }", "weights are finite and ≥ 0"),
+        ("objective_weights = { serenity = 1.0 }", "unknown objective serenity"),
         ("slate.diversity_strength = 1.5", "slate.diversity_strength"),
         ('slate.diversity = "random"', "slate.diversity"),
         ("slate.max_per_topics = 3", "slate.max_per_topics"),
