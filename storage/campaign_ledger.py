@@ -39,7 +39,7 @@ from recmesh.storage.event_tables import EVENTS
 
 CAP_PERIOD_MS = 86_400_000
 """What a day of the frequency cap is: the last 24 hours, wherever the user is."""
-MOST_LAPSING = 5_000
+MOST_LAPSING = 500
 """Slots that lapse in one transaction: holds wait for it."""
 
 _COUNTS = sa.select(

@@ -29,6 +29,8 @@ READER_TIMEOUT_S = 5.0
 LOCK_RETRY_S = 0.05
 MIGRATION_LOCK = 7_236_910
 """PostgreSQL's advisory lock under which one process at a time migrates."""
+REVISION = "0004"
+"""The newest migration."""
 MOST_PARAMETERS = 500
 """Values named in one statement; databases limit them."""
 
@@ -82,14 +84,38 @@ class Database:
 
     @classmethod
     def for_reading(cls, uri: str, file: Path) -> Database | None:
-        """Opens the database as it is; None when nobody has written one yet."""
-        if uri:
-            database = cls(None, _seeing_one_state(_postgresql(uri)), None)
-            with database.reading() as connection:
-                if not sa.inspect(connection).has_table("alembic_version"):
-                    return None
+        """Opens the database as it is; None when nobody has written one yet.
+
+        Raises:
+            ConfigurationError: an earlier release wrote it, and this one has not yet.
+            UnavailableError: the database does not answer.
+        """
+        if not uri and not file.is_file():
+            return None
+        reader = _seeing_one_state(_postgresql(uri)) if uri else _sqlite(file, write=False)
+        database = cls(None, reader, None)
+        try:
+            revision = database._revision()
+        except BaseException:
+            database.close()
+            raise
+        if revision is not None and revision >= REVISION:
             return database
-        return cls(None, _sqlite(file, write=False), None) if file.is_file() else None
+        database.close()
+        if revision is None:
+            return None
+        raise ConfigurationError(
+            "an earlier release wrote the database; bring it up to date by starting this one: "
+            "recmesh up"
+        )
+
+    def _revision(self) -> str | None:
+        """The last migration that was made; None: there are no tables."""
+        with self.reading() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return None if found is None else str(found)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

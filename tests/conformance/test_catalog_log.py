@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from recmesh.storage.catalog_log import CatalogLog, Delete, Erase, Indexed, Row, Upsert
 from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.catalog_tables import METADATA, SCHEMAS
-from recmesh.storage.database import Database
+from recmesh.storage.database import REVISION, Database
 from recmesh.storage.errors import (
     ConfigurationError,
     InvalidRequestError,
@@ -176,6 +176,26 @@ def test_migrations_make_the_tables_that_the_code_uses(database: Database) -> No
         assert compare_metadata(context, METADATA) == []
 
 
+def test_what_an_earlier_release_wrote_is_read_once_it_is_brought_up_to_date(
+    database_uri: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "recmesh.db"
+    assert Database.for_reading(database_uri, file) is None
+    database = Database.for_writing(database_uri, file)
+    with database.reading() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == REVISION
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(ConfigurationError, match="earlier release"):
+        Database.for_reading(database_uri, file)
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    later = Database.for_reading(database_uri, file)
+    assert later is not None, "a later release only adds"
+    later.close()
+    database.close()
+
+
 def test_concurrent_writers_share_transactions_and_lose_nothing(log: CatalogLog) -> None:
     groups: list[int] = []
 
@@ -260,7 +280,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from recmesh.storage.catalog_log import CatalogLog, Upsert
-from recmesh.storage.database import Database
+from recmesh.storage.database import REVISION, Database
 from tests.conformance.test_catalog_log import item
 
 log = CatalogLog(Database.for_writing(sys.argv[1], Path(sys.argv[2])))
