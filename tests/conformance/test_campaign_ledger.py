@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,6 +283,32 @@ def test_threads_never_overdraw(database_uri: str, tmp_path: Path) -> None:
             .group_by(CAMPAIGN_SLOTS.c.user_id)
         ).scalars()
         assert max(users) <= 17
+    for database in writers:
+        database.close()
+
+
+def test_who_asks_at_the_same_moment_shares_one_budget(database_uri: str, tmp_path: Path) -> None:
+    """Two writers on PostgreSQL; everybody asks for the same campaign, round by round."""
+    file = tmp_path / "recmesh.db"
+    writers = [Database.for_writing(database_uri, file) for _ in range(2 if database_uri else 1)]
+    start = threading.Barrier(6)
+    granted: list[tuple[int, HoldOutcome]] = []
+
+    def work(thread: int) -> None:
+        ledger = SlotLedger(writers[thread % len(writers)])
+        for n in range(25):
+            wish = page(f"{thread}-{n}", "i1", user_id=f"u{thread}", campaign=f"c{n}", budget=2)
+            start.wait()
+            granted.append((n, ledger.hold([wish], NOW_MS)[0][0]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = Counter(n for n, outcome in granted if outcome is HELD)
+    assert held == dict.fromkeys(range(25), 2)
+    assert SlotLedger(writers[0]).audit() == []
     for database in writers:
         database.close()
 
