@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,13 @@ from recmesh.offline.evaluation.period import Period
 from recmesh.offline.evaluation.ranking import top_items
 from recmesh.offline.evaluation.served_blend import calibrated, popular_scores
 from recmesh.offline.metrics.diversity import jaccard
+from recmesh.offline.tuning.batch_interest_match import NO_TOPIC, InterestTopics
 from recmesh.offline.tuning.sponsorship import paid_value
 from recmesh.orchestrator.blend import Calibration, ScoreMatrix, score_matrix
 from recmesh.orchestrator.catalog import Catalog, item_catalog, unpacked
 from recmesh.orchestrator.retrieval import POPULAR
+from recmesh.orchestrator.slate.request_columns import interests
+from recmesh.orchestrator.user_store import UserStore
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -25,7 +29,6 @@ Bool = npt.NDArray[np.bool_]
 
 WIDTH = 200
 """Candidates of a user: the policy's ``source_limit``."""
-NO_TOPIC = -1
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,17 @@ class Candidates:
     """Code of the lead author ``[users, width]``; 0: unknown."""
     similarity: Float32
     """Jaccard's index of the topics of a user's candidates ``[users, width, width]``."""
+    interest_topics: InterestTopics | None
+    """What users care about among the topics of their candidates; None: of nobody known."""
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def interest_places(self) -> npt.NDArray[np.intp]:
+        """:attr:`InterestTopics.places`, which all trials share."""
+        assert self.interest_topics is not None
+        return self.interest_topics.places
 
     @property
     def exists(self) -> Bool:
@@ -94,6 +105,17 @@ def _topics(catalog: Catalog, rows: Int32) -> tuple[Int32, Float32]:
     for user, own in enumerate(has[:, :, used].astype(np.float32)):
         similarity[user] = jaccard(own @ own.T, own.sum(axis=1))
     return topics, similarity
+
+
+def _interests(catalog: Catalog, of: Period) -> Float32:
+    """Of every user, in every topic bit ``[users, bits]``; all 0: unknown."""
+    store = UserStore(of.known)
+    known = np.zeros((len(of.users), 64 * catalog.topics.bits.shape[1]), np.float32)
+    for row, user in enumerate(of.users):
+        own = interests(catalog, store.get(user))
+        if own is not None:
+            known[row] = own
+    return known
 
 
 def candidates_of(
@@ -142,4 +164,5 @@ def candidates_of(
         topics=topics,
         authors=catalog.lead_author[np.maximum(rows, 0)] * exists,
         similarity=similarity,
+        interest_topics=InterestTopics.of(topics, _interests(catalog, of)),
     )
