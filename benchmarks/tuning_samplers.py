@@ -16,6 +16,7 @@ import numpy as np
 
 from recmesh.offline.tuning.front import hypervolume
 from recmesh.offline.tuning.parameters import Parameters
+from recmesh.offline.tuning.rivals import fixed_rivals
 from recmesh.offline.tuning.study import SAMPLERS, open_study, run_trials, tried
 from recmesh.offline.tuning.trial import TrialRun
 from recmesh.offline.tuning.tune import Settings, Tuning
@@ -31,7 +32,7 @@ def searched(run: TrialRun, sampler: str, trials: int, seed: int) -> tuple[list[
     """Hypervolume after each of ``AFTER`` trials, and seconds in all."""
     with tempfile.TemporaryDirectory() as folder:
         study = open_study(Path(folder) / "journal", sampler, run.metrics, sampler, seed)
-        start = [Parameters.of(run.surface, run.candidates.scorers)]
+        start = fixed_rivals(run).starts
         begun = time.perf_counter()
         run_trials(study, run, trials, start)
         took_s = time.perf_counter() - begun

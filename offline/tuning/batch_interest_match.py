@@ -77,9 +77,8 @@ class InterestTopics:
         of users, numbers of topics and topics ``[most, users, width]``."""
         n_users, columns = self.interest.shape
         table = np.arange(n_users)[:, None] * len(self.share) + self.kind
-        return np.moveaxis(table[:, :, None] * columns + self.column, 2, 0).astype(
-            np.intp, order="C"
-        )
+        places = table[:, :, None] * columns + self.column
+        return np.ascontiguousarray(np.moveaxis(places, 2, 0), np.intp)
 
 
 class BatchInterestMatch:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from recmesh.offline.tuning.batch_interest_match import BatchInterestMatch
-from recmesh.offline.tuning.candidates import NO_TOPIC, Bool, Candidates, Float64, Int64
+from recmesh.offline.tuning.batch_interest_match import NO_TOPIC, BatchInterestMatch
+from recmesh.offline.tuning.candidates import Bool, Candidates, Float64, Int64
 from recmesh.orchestrator.slate.dpp import SAME_TOPICS
 from recmesh.orchestrator.slate.rules import RELAXATION_ORDER, SlateRules
 

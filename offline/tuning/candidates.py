@@ -80,11 +80,17 @@ class Candidates:
         return np.maximum(self.rows, 0).ravel()
 
 
-def _proposed(scorers: Mapping[str, Float32], of: Period) -> Int64:
-    """Positions in the catalogue ``[users, WIDTH]``: the scorers' best, turn by turn."""
+def _proposed(scorers: Mapping[str, Float32], of: Period, worth: Float32) -> Int64:
+    """Positions in the catalogue ``[users, WIDTH]``: what is paid for, then the scorers' best,
+    turn by turn.
+
+    ``worth`` is what campaigns would pay for ``[users, catalogue]``.
+    """
     best = np.stack([top_items(scores, of.seen, WIDTH) for scores in scorers.values()], axis=2)
     proposed = np.full((len(of.users), WIDTH), -1, np.int64)
-    for user, ranked in enumerate(best.reshape(len(best), -1)):
+    for user, in_turn in enumerate(best.reshape(len(best), -1)):
+        paid = np.setdiff1d(np.flatnonzero(worth[user]), of.seen[user].indices)
+        ranked = np.concatenate([paid, in_turn])
         distinct, first = np.unique(ranked, return_index=True)
         order = distinct[np.argsort(first)]
         order = order[order >= 0][:WIDTH]
@@ -123,6 +129,7 @@ def candidates_of(
     calibrations: Mapping[str, Calibration],
     of: Period,
     popularity_half_life_days: float,
+    campaigns: bool,
 ) -> Candidates:
     """The candidates of a period's users.
 
@@ -131,11 +138,14 @@ def candidates_of(
         calibrations: of the models.
         of: whose users and catalogue they are.
         popularity_half_life_days: of the scorer ``popular``.
+        campaigns: whether they take part.
     """
     catalog = item_catalog(of.known, popularity_half_life_days)
     popular = popular_scores(of, popularity_half_life_days)
     shape = (len(of.users), len(of.catalogue))
-    proposed = _proposed({**raw, POPULAR: np.broadcast_to(popular, shape)}, of)
+    in_catalog = catalog.rows(of.catalogue)
+    worth = paid_value(of, catalog, in_catalog) if campaigns else np.zeros(shape, np.float32)
+    proposed = _proposed({**raw, POPULAR: np.broadcast_to(popular, shape)}, of, worth)
     exists = proposed >= 0
     places = np.maximum(proposed, 0)
     users = np.arange(len(of.users))[:, None]
@@ -148,7 +158,7 @@ def candidates_of(
         for name, scores in raw.items()
     }
     columns[POPULAR] = column(popular[places])
-    rows = np.where(exists, catalog.rows(of.catalogue)[places], -1).astype(np.int32)
+    rows = np.where(exists, in_catalog[places], -1).astype(np.int32)
     topics, similarity = _topics(catalog, rows)
     wanted = np.asarray(of.wanted[users, places].todense(), bool) & exists
     return Candidates(
@@ -160,7 +170,7 @@ def candidates_of(
         matrix=score_matrix(columns, rows.size),
         wanted=wanted,
         n_wanted=np.diff(of.wanted.indptr).astype(np.int64),
-        paid=paid_value(of, catalog, rows),
+        paid=worth[users, places] * exists,
         topics=topics,
         authors=catalog.lead_author[np.maximum(rows, 0)] * exists,
         similarity=similarity,

@@ -23,7 +23,6 @@ class FrontPoint:
     """Whether no other point of the front beats it on the test period, too."""
     overrides: Mapping[str, Any]
     """Keys of the surface's policy."""
-    campaign_weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,9 @@ class TuningReport:
 
     def points_table(self) -> list[list[str]]:
         """Heading and one row a point of the front."""
-        head = ["point", *self.metrics, "diversity strength", "weights"]
+        priced = any("campaigns" in point.overrides for point in self.points)
+        head = ["point", *self.metrics, "diversity strength", "interests"]
+        head += ["largest price", "weights"] if priced else ["weights"]
         rows = []
         for point in self.points:
             weights = point.overrides["model_weights"] | {
@@ -106,7 +107,10 @@ class TuningReport:
             }
             row = [f"{point.number}{'' if point.on_front else ' (beaten)'}"]
             row += [f"{point.metrics[m]:.3f} ±{point.margins[m]:.3f}" for m in self.metrics]
-            row.append(f"{point.overrides['slate']['diversity_strength']:.2f}")
+            slate = point.overrides["slate"]
+            row += [f"{slate['diversity_strength']:.3f}", f"{slate['calibration_weight']:.3f}"]
+            if priced:
+                row.append(f"{point.overrides['campaigns']['largest_price']:.2f}")
             row.append(", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
             rows.append(row)
         return [head, *rows]

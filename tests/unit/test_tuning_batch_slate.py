@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recmesh.offline.tuning.batch_interest_match import InterestTopics
+from recmesh.offline.tuning.batch_interest_match import NO_TOPIC, InterestTopics
 from recmesh.offline.tuning.batch_slate import fill
-from recmesh.offline.tuning.candidates import NO_TOPIC, Candidates
+from recmesh.offline.tuning.candidates import Candidates
 from recmesh.orchestrator.blend import ScoreMatrix
 from recmesh.orchestrator.slate.candidates import SlateCandidates
 from recmesh.orchestrator.slate.rules import SlateRules
