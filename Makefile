@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench bench-index bench-slate clean
+.PHONY: help run test gates bench bench-index bench-slate bench-tuning clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -22,9 +22,11 @@ $(INSTALLED): pyproject.toml requirements.lock
 
 STATE := $(or $(RECMESH_HOME),.recmesh)
 
-run: $(INSTALLED) ## Make the sample world, train, index, and serve until Ctrl-C; reuses what exists
-	@test -f $(STATE)/dataset/dataset.json || \
-		{ $(BIN)/recmesh world generate --out $(STATE)/world && $(BIN)/recmesh ingest $(STATE)/world; }
+$(STATE)/dataset/dataset.json: | $(INSTALLED)
+	$(BIN)/recmesh world generate --out $(STATE)/world
+	$(BIN)/recmesh ingest $(STATE)/world
+
+run: $(INSTALLED) $(STATE)/dataset/dataset.json ## Make the sample world, train, index, and serve until Ctrl-C; reuses what exists
 	@missing=$$(for model in cf behavioral nlp network; do \
 		test -f $(STATE)/artifacts/$$model/live.json || echo $$model; done); \
 		test -z "$$missing" || $(BIN)/recmesh train $$missing
@@ -49,6 +51,9 @@ bench-index: $(INSTALLED) ## Vector indexes side by side: build, recall, latency
 
 bench-slate: $(INSTALLED) ## What blend and slate cost, and how far slates are from the best
 	$(BIN)/python -m benchmarks.slate_and_blend $(BENCH)
+
+bench-tuning: $(INSTALLED) $(STATE)/dataset/dataset.json ## Trials a minute of tuning, beside a plain Optuna study
+	$(BIN)/python -m benchmarks.tuning_trials $(BENCH)
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh

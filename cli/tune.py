@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -102,8 +103,9 @@ def tune_command(
         )
         with StageProgress(as_json) as shown:
 
-            def on_ray(run: TrialRun, chosen: str, progress: Progress) -> None:
-                start = [Parameters.of(base.surfaces[surface], run.candidates.scorers)]
+            def on_ray(
+                run: TrialRun, chosen: str, start: Sequence[Parameters], progress: Progress
+            ) -> None:
                 search_on_ray(run, tuning.journal, chosen, seed, trials, workers, start, progress)
 
             try:

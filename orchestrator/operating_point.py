@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-METRIC_OF_OBJECTIVE = {"relevance": "ndcg"}
+METRIC_OF_OBJECTIVE = {"relevance": "ndcg", "campaign": "delivery"}
 """What an objective is measured by, where that has another name."""
 
 
@@ -22,6 +22,10 @@ class OperatingPoint(BaseModel):
     half_life_days: float = Field(gt=0)
     """Of freshness, of content types that the policy does not name."""
     diversity_strength: float = Field(ge=0, le=1)
+    calibration_weight: float = Field(ge=0, le=10, default=0.0)
+    largest_price: float | None = Field(ge=0, le=1, default=None)
+    """Of campaigns, at which the pages were measured; None: the surface's, delivery was not
+    tuned."""
 
 
 def objectives_of(front: Sequence[OperatingPoint]) -> set[str]:

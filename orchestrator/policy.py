@@ -151,10 +151,15 @@ class SurfacePolicy(BaseModel):
         if not self.front or not any(preferences.values()):
             return self
         point = preferred_point(self.front, preferences)
-        # Points were measured without the match with interests.
         slate = self.slate.model_copy(
-            update={"diversity_strength": point.diversity_strength, "calibration_weight": 0.0}
+            update={
+                "diversity_strength": point.diversity_strength,
+                "calibration_weight": point.calibration_weight,
+            }
         )
+        campaigns = self.campaigns
+        if point.largest_price is not None:
+            campaigns = campaigns.model_copy(update={"largest_price": point.largest_price})
         half_life_days = {**self.half_life_days, EVERY_OTHER_TYPE: point.half_life_days}
         return self.model_copy(
             update={
@@ -162,6 +167,7 @@ class SurfacePolicy(BaseModel):
                 "objective_weights": point.objective_weights,
                 "half_life_days": half_life_days,
                 "slate": slate,
+                "campaigns": campaigns,
             }
         )
 

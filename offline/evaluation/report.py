@@ -229,11 +229,11 @@ def figure(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
-def shown(interval: Interval, signed: bool = False) -> str:
+def shown(interval: Interval, signed: bool = False, decimals: int = 3) -> str:
     """``value [low, high]``; a dash when it is undefined."""
     if interval.value != interval.value:
         return "–"
-    form = "{:+.3f}" if signed else "{:.3f}"
+    form = f"{{:{'+' if signed else ''}.{decimals}f}}"
     low, high = form.format(interval.low), form.format(interval.high)
     return f"{form.format(interval.value)} [{low}, {high}]"
 

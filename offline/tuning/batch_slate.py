@@ -2,8 +2,8 @@
 
 Fills the slots exactly as :func:`recmesh.orchestrator.slate.select.select` does for one request
 (a test holds the two together), in steps of one slot for everybody, so that a trial over
-hundreds of users takes milliseconds. Pins, boosts, blocks, exploration and the match with
-interests are not tuned and left out.
+hundreds of users takes milliseconds. Pins, boosts, blocks, exploration and caps on sponsors are
+not tuned and left out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from recmesh.offline.tuning.candidates import NO_TOPIC, Bool, Candidates, Float64, Int64
+from recmesh.offline.tuning.batch_interest_match import NO_TOPIC, BatchInterestMatch
+from recmesh.offline.tuning.candidates import Bool, Candidates, Float64, Int64
 from recmesh.orchestrator.slate.dpp import SAME_TOPICS
 from recmesh.orchestrator.slate.rules import RELAXATION_ORDER, SlateRules
 
 TOPIC_PLACE = RELAXATION_ORDER.index("max_per_topic") + 1
 AUTHOR_PLACE = RELAXATION_ORDER.index("max_per_author") + 1
-FAR_WORSE = 1e6
-"""Utility that no relaxed rule is worth."""
+_NOBODY = np.iinfo(np.int8).max
 
 
 class _Likeness:
@@ -64,6 +64,8 @@ class _Caps:
         self._shown = np.zeros((len(candidates), max(most, 1)), np.int64)
         self._by_author: list[Int64] = []
         self.needed: npt.NDArray[np.int8] = np.zeros(candidates.rows.shape, np.int8)
+        self.bind = False
+        """Whether anybody is kept out."""
 
     def take(self, chosen: Int64) -> None:
         own = self._topics[self._users, chosen]
@@ -84,6 +86,7 @@ class _Caps:
                 self._need(full, over, AUTHOR_PLACE)
 
     def _need(self, users: Int64, over: Bool, place: int) -> None:
+        self.bind = True
         self.needed[users] = np.maximum(self.needed[users], over * np.int8(place))
 
 
@@ -105,6 +108,9 @@ def fill(
     left = candidates.exists.copy()
     likeness = _Likeness(candidates, rules.diversity, slots)
     caps = _Caps(candidates, rules)
+    interests = None
+    if rules.calibration_weight > 0 and candidates.interest_topics is not None:
+        interests = BatchInterestMatch(candidates.interest_topics, candidates.interest_places)
     quota = [int(rules.sponsored_share * m + 1e-9) for m in range(1, slots + 1)]
     n_paid = np.zeros(len(candidates), np.int64)
     last_paid = np.full(len(candidates), -(rules.sponsored_spacing + 1), np.int64)
@@ -112,9 +118,13 @@ def fill(
     chosen = np.full((len(candidates), slots), -1, np.int64)
     for slot in range(slots):
         gain = worth - strength * likeness.cost if strength else worth.copy()
-        gain -= FAR_WORSE * caps.needed
+        if interests is not None:
+            gain -= rules.calibration_weight * interests.cost()
         may_pay = (n_paid < quota[slot]) & (slot - last_paid > rules.sponsored_spacing)
         allowed = left & (may_pay[:, None] | ~paid)
+        if caps.bind:
+            needed = np.where(allowed, caps.needed, _NOBODY)
+            gain[needed != needed.min(axis=1, keepdims=True)] = -np.inf
         gain[~allowed] = -np.inf
         best = gain.argmax(axis=1)
         # A page ends at the first slot that nobody may have.
@@ -126,6 +136,9 @@ def fill(
         n_paid += sponsored
         last_paid[sponsored] = slot
         if slot + 1 < slots:
-            likeness.take(best)
+            if strength:
+                likeness.take(best)
             caps.take(best)
+            if interests is not None:
+                interests.take(best)
     return chosen

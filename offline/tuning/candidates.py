@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,13 @@ from recmesh.offline.evaluation.period import Period
 from recmesh.offline.evaluation.ranking import top_items
 from recmesh.offline.evaluation.served_blend import calibrated, popular_scores
 from recmesh.offline.metrics.diversity import jaccard
+from recmesh.offline.tuning.batch_interest_match import NO_TOPIC, InterestTopics
 from recmesh.offline.tuning.sponsorship import paid_value
 from recmesh.orchestrator.blend import Calibration, ScoreMatrix, score_matrix
 from recmesh.orchestrator.catalog import Catalog, item_catalog, unpacked
 from recmesh.orchestrator.retrieval import POPULAR
+from recmesh.orchestrator.slate.request_columns import interests
+from recmesh.orchestrator.user_store import UserStore
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -25,7 +29,6 @@ Bool = npt.NDArray[np.bool_]
 
 WIDTH = 200
 """Candidates of a user: the policy's ``source_limit``."""
-NO_TOPIC = -1
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,17 @@ class Candidates:
     """Code of the lead author ``[users, width]``; 0: unknown."""
     similarity: Float32
     """Jaccard's index of the topics of a user's candidates ``[users, width, width]``."""
+    interest_topics: InterestTopics | None
+    """What users care about among the topics of their candidates; None: of nobody known."""
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def interest_places(self) -> npt.NDArray[np.intp]:
+        """:attr:`InterestTopics.places`, which all trials share."""
+        assert self.interest_topics is not None
+        return self.interest_topics.places
 
     @property
     def exists(self) -> Bool:
@@ -69,11 +80,17 @@ class Candidates:
         return np.maximum(self.rows, 0).ravel()
 
 
-def _proposed(scorers: Mapping[str, Float32], of: Period) -> Int64:
-    """Positions in the catalogue ``[users, WIDTH]``: the scorers' best, turn by turn."""
+def _proposed(scorers: Mapping[str, Float32], of: Period, worth: Float32) -> Int64:
+    """Positions in the catalogue ``[users, WIDTH]``: what is paid for, then the scorers' best,
+    turn by turn.
+
+    ``worth`` is what campaigns would pay for ``[users, catalogue]``.
+    """
     best = np.stack([top_items(scores, of.seen, WIDTH) for scores in scorers.values()], axis=2)
     proposed = np.full((len(of.users), WIDTH), -1, np.int64)
-    for user, ranked in enumerate(best.reshape(len(best), -1)):
+    for user, in_turn in enumerate(best.reshape(len(best), -1)):
+        paid = np.setdiff1d(np.flatnonzero(worth[user]), of.seen[user].indices)
+        ranked = np.concatenate([paid, in_turn])
         distinct, first = np.unique(ranked, return_index=True)
         order = distinct[np.argsort(first)]
         order = order[order >= 0][:WIDTH]
@@ -96,11 +113,23 @@ def _topics(catalog: Catalog, rows: Int32) -> tuple[Int32, Float32]:
     return topics, similarity
 
 
+def _interests(catalog: Catalog, of: Period) -> Float32:
+    """Of every user, in every topic bit ``[users, bits]``; all 0: unknown."""
+    store = UserStore(of.known)
+    known = np.zeros((len(of.users), 64 * catalog.topics.bits.shape[1]), np.float32)
+    for row, user in enumerate(of.users):
+        own = interests(catalog, store.get(user))
+        if own is not None:
+            known[row] = own
+    return known
+
+
 def candidates_of(
     raw: Mapping[str, Float32],
     calibrations: Mapping[str, Calibration],
     of: Period,
     popularity_half_life_days: float,
+    campaigns: bool,
 ) -> Candidates:
     """The candidates of a period's users.
 
@@ -109,11 +138,14 @@ def candidates_of(
         calibrations: of the models.
         of: whose users and catalogue they are.
         popularity_half_life_days: of the scorer ``popular``.
+        campaigns: whether they take part.
     """
     catalog = item_catalog(of.known, popularity_half_life_days)
     popular = popular_scores(of, popularity_half_life_days)
     shape = (len(of.users), len(of.catalogue))
-    proposed = _proposed({**raw, POPULAR: np.broadcast_to(popular, shape)}, of)
+    in_catalog = catalog.rows(of.catalogue)
+    worth = paid_value(of, catalog, in_catalog) if campaigns else np.zeros(shape, np.float32)
+    proposed = _proposed({**raw, POPULAR: np.broadcast_to(popular, shape)}, of, worth)
     exists = proposed >= 0
     places = np.maximum(proposed, 0)
     users = np.arange(len(of.users))[:, None]
@@ -126,7 +158,7 @@ def candidates_of(
         for name, scores in raw.items()
     }
     columns[POPULAR] = column(popular[places])
-    rows = np.where(exists, catalog.rows(of.catalogue)[places], -1).astype(np.int32)
+    rows = np.where(exists, in_catalog[places], -1).astype(np.int32)
     topics, similarity = _topics(catalog, rows)
     wanted = np.asarray(of.wanted[users, places].todense(), bool) & exists
     return Candidates(
@@ -138,8 +170,9 @@ def candidates_of(
         matrix=score_matrix(columns, rows.size),
         wanted=wanted,
         n_wanted=np.diff(of.wanted.indptr).astype(np.int64),
-        paid=paid_value(of, catalog, rows),
+        paid=worth[users, places] * exists,
         topics=topics,
         authors=catalog.lead_author[np.maximum(rows, 0)] * exists,
         similarity=similarity,
+        interest_topics=InterestTopics.of(topics, _interests(catalog, of)),
     )

@@ -36,10 +36,15 @@ class HypervolumeBootstrap:
         drawn = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=samples)
         self._shares: Float64 = drawn / n_users
 
+    def means(self, values: Float64) -> Float64:
+        """Of every resample ``[samples, points, metrics]``; ``values`` ``[points, users,
+        metrics]``."""
+        means: Float64 = np.einsum("su,pum->spm", self._shares, values, optimize=True)
+        return means
+
     def _volumes(self, values: Float64) -> Float64:
         """Of every resample ``[samples]``; ``values`` ``[points, users, metrics]``."""
-        means = np.einsum("su,pum->spm", self._shares, values, optimize=True)
-        return np.array([hypervolume(points) for points in means])
+        return np.array([hypervolume(points) for points in self.means(values)])
 
     def volume(self, values: Float64) -> Interval:
         """Percentile interval of a front's hypervolume.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any
 
 import optuna
@@ -12,10 +13,16 @@ from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
 from recmesh.orchestrator.operating_point import OperatingPoint
 from recmesh.orchestrator.policy import SurfacePolicy
 
+SEARCH_SPACE = 2
+"""Changes with what is searched: studies of another space are not gone on with."""
 SMALLEST_WEIGHT = 1e-3
+"""Of a model; what is suggested at it is 0."""
 LARGEST_OBJECTIVE = 0.5
 """Weight of an objective against relevance's 1."""
 LARGEST_STRENGTH = 0.8
+"""Of diversity. This and the next two are searched by their square root: small values matter."""
+LARGEST_CALIBRATION = 0.5
+LARGEST_PRICE = 1.0
 HALF_LIVES_DAYS = (1.0, 120.0)
 TUNED_OBJECTIVES = ("freshness", "novelty")
 
@@ -25,14 +32,17 @@ class Parameters:
     """One point of the search space."""
 
     model_weights: Mapping[str, float]
-    """By scorer, > 0."""
+    """By scorer, ≥ 0."""
     objective_weights: Mapping[str, float]
     """By objective beside relevance, whose weight is 1."""
     half_life_days: float
     """Of freshness, of content types that the policy does not name."""
     diversity_strength: float
-    campaign_weight: float = 0.0
-    """Utility that the worth of a paying campaign adds."""
+    calibration_weight: float = 0.0
+    """Of the match with interests."""
+    largest_price: float | None = None
+    """Utility that the price of every paying campaign adds: pages are filled at the bound that
+    the policy sets to prices. None: delivery is not tuned."""
     half_lives_days: Mapping[str, float] = field(default_factory=dict)
     """Of freshness, by content type, as in the policy."""
 
@@ -48,6 +58,8 @@ class Parameters:
             },
             half_life_days=surface.half_life_days[EVERY_OTHER_TYPE],
             diversity_strength=surface.slate.diversity_strength,
+            calibration_weight=surface.slate.calibration_weight,
+            largest_price=surface.campaigns.largest_price,
             half_lives_days=surface.half_life_days,
         )
 
@@ -64,47 +76,10 @@ class Parameters:
             },
             half_life_days=point.half_life_days,
             diversity_strength=point.diversity_strength,
+            calibration_weight=point.calibration_weight,
+            largest_price=point.largest_price,
             half_lives_days={**surface.half_life_days, EVERY_OTHER_TYPE: point.half_life_days},
         )
-
-    @classmethod
-    def suggested(
-        cls, trial: optuna.Trial, scorers: tuple[str, ...], surface: SurfacePolicy, paid: bool
-    ) -> Parameters:
-        """What a study's sampler suggests; ``paid`` says whether campaigns are to be weighed."""
-        half_life = trial.suggest_float("half-life", *HALF_LIVES_DAYS, log=True)
-        return cls(
-            model_weights={
-                name: trial.suggest_float(f"model {name}", SMALLEST_WEIGHT, 1.0, log=True)
-                for name in scorers
-            },
-            objective_weights={
-                name: trial.suggest_float(f"objective {name}", 0.0, LARGEST_OBJECTIVE)
-                for name in TUNED_OBJECTIVES
-            },
-            half_life_days=half_life,
-            diversity_strength=trial.suggest_float("diversity", 0.0, LARGEST_STRENGTH),
-            campaign_weight=trial.suggest_float("campaign", 0.0, 1.0) if paid else 0.0,
-            half_lives_days={**surface.half_life_days, EVERY_OTHER_TYPE: half_life},
-        )
-
-    def as_trial(self) -> dict[str, float]:
-        """The values under the names that :meth:`suggested` asks for, within its bounds."""
-        low, high = HALF_LIVES_DAYS
-        largest = max(self.model_weights.values(), default=1.0) or 1.0
-        return {
-            "half-life": min(max(self.half_life_days, low), high),
-            "diversity": min(self.diversity_strength, LARGEST_STRENGTH),
-            "campaign": min(self.campaign_weight, 1.0),
-            **{
-                f"model {name}": min(max(weight / largest, SMALLEST_WEIGHT), 1.0)
-                for name, weight in self.model_weights.items()
-            },
-            **{
-                f"objective {name}": min(weight, LARGEST_OBJECTIVE)
-                for name, weight in self.objective_weights.items()
-            },
-        }
 
     def overrides(self) -> dict[str, Any]:
         """The surface's keys in a policy that say the same, weights summing to 1."""
@@ -115,5 +90,74 @@ class Parameters:
             "model_weights": {n: round(w / models, 4) for n, w in self.model_weights.items()},
             "objective_weights": {n: round(w / total, 4) for n, w in objectives.items()},
             "half_life_days": {EVERY_OTHER_TYPE: round(self.half_life_days, 2)},
-            "slate": {"diversity_strength": round(self.diversity_strength, 4)},
+            "slate": {
+                "diversity_strength": round(self.diversity_strength, 4),
+                "calibration_weight": round(self.calibration_weight, 4),
+            },
+            **(
+                {}
+                if self.largest_price is None
+                else {"campaigns": {"largest_price": round(self.largest_price, 4)}}
+            ),
         }
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a study may suggest for a surface."""
+
+    scorers: tuple[str, ...]
+    half_lives_days: Mapping[str, float]
+    """Of freshness, by content type, as in the policy."""
+    interests: bool
+    """Whether anybody's are known, so that the match with them is worth a parameter."""
+    paid: bool
+    """Whether delivery is tuned."""
+
+    def suggested(self, trial: optuna.Trial) -> Parameters:
+        """What a study's sampler suggests."""
+
+        def weight(scorer: str) -> float:
+            drawn = trial.suggest_float(f"model {scorer}", SMALLEST_WEIGHT, 1.0, log=True)
+            return drawn if drawn > SMALLEST_WEIGHT else 0.0
+
+        def squared(name: str, largest: float) -> float:
+            return trial.suggest_float(f"root of {name}", 0.0, sqrt(largest)) ** 2
+
+        half_life = trial.suggest_float("half-life", *HALF_LIVES_DAYS, log=True)
+        weights = {name: weight(name) for name in self.scorers}
+        return Parameters(
+            # No opinion at all is all opinions alike.
+            model_weights=weights if any(weights.values()) else dict.fromkeys(weights, 1.0),
+            objective_weights={
+                name: trial.suggest_float(f"objective {name}", 0.0, LARGEST_OBJECTIVE)
+                for name in TUNED_OBJECTIVES
+            },
+            half_life_days=half_life,
+            diversity_strength=squared("diversity", LARGEST_STRENGTH),
+            calibration_weight=squared("interests", LARGEST_CALIBRATION) if self.interests else 0.0,
+            largest_price=squared("price", LARGEST_PRICE) if self.paid else None,
+            half_lives_days={**self.half_lives_days, EVERY_OTHER_TYPE: half_life},
+        )
+
+    def as_trial(self, parameters: Parameters) -> dict[str, float]:
+        """The values under the names that :meth:`suggested` asks for, within its bounds."""
+        low, high = HALF_LIVES_DAYS
+        largest = max(parameters.model_weights.values(), default=1.0) or 1.0
+
+        def root(value: float, bound: float) -> float:
+            return min(sqrt(value), sqrt(bound))
+
+        values = {
+            "half-life": min(max(parameters.half_life_days, low), high),
+            "root of diversity": root(parameters.diversity_strength, LARGEST_STRENGTH),
+        }
+        if self.interests:
+            values["root of interests"] = root(parameters.calibration_weight, LARGEST_CALIBRATION)
+        if self.paid:
+            values["root of price"] = root(parameters.largest_price or 0.0, LARGEST_PRICE)
+        for name, weight in parameters.model_weights.items():
+            values[f"model {name}"] = min(max(weight / largest, SMALLEST_WEIGHT), 1.0)
+        for name, weight in parameters.objective_weights.items():
+            values[f"objective {name}"] = min(weight, LARGEST_OBJECTIVE)
+        return values

@@ -25,14 +25,9 @@ def published(store: PolicyStore, base: Policy, tuned: Tuned, rule: str) -> str:
     is served by it yet.
 
     Raises:
-        ConfigurationError: the rule cannot be met, or the front cannot be served.
+        ConfigurationError: the rule cannot be met.
     """
     report = tuned.report
-    if any(point.campaign_weight for point in report.points):
-        raise ConfigurationError(
-            "a front with delivery cannot be served: sponsored slots need a ledger; tune other "
-            "metrics"
-        )
     front = [point for point in report.points if point.on_front]
     return store.publish(*_at(base, report, front, rule))
 
@@ -74,7 +69,8 @@ def _point(point: FrontPoint) -> dict[str, Any]:
         "model_weights": point.overrides["model_weights"],
         "objective_weights": point.overrides["objective_weights"],
         "half_life_days": point.overrides["half_life_days"][EVERY_OTHER_TYPE],
-        "diversity_strength": point.overrides["slate"]["diversity_strength"],
+        **point.overrides["slate"],
+        **point.overrides.get("campaigns", {}),
     }
 
 
@@ -83,7 +79,9 @@ def _apply(surface: dict[str, Any], point: dict[str, Any]) -> None:
     surface["objective_weights"] = point["objective_weights"]
     surface["half_life_days"][EVERY_OTHER_TYPE] = point["half_life_days"]
     surface["slate"]["diversity_strength"] = point["diversity_strength"]
-    surface["slate"]["calibration_weight"] = 0.0  # as trials fill pages
+    surface["slate"]["calibration_weight"] = point.get("calibration_weight", 0.0)
+    if "largest_price" in point:
+        surface.setdefault("campaigns", {})["largest_price"] = point["largest_price"]
 
 
 def rechosen(store: PolicyStore, version: str, surface: str, rule: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +24,6 @@ class FrontPoint:
     """Whether no other point of the front beats it on the test period, too."""
     overrides: Mapping[str, Any]
     """Keys of the surface's policy."""
-    campaign_weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +83,25 @@ class TuningReport:
         further = [name for name in self.metrics if name != "ndcg"]
         head = ["", "points", "hypervolume", "tuned minus it"]
         head += [f"{name} at its best nDCG: its, tuned" for name in further]
-        gains = {one.name: shown(one.hypervolume, True) for one in self.differences}
+        volume = max(front.hypervolume.value for front in self.fronts)
+        # Three digits that say something, also where a metric is small.
+        decimals = max(3, 2 - math.floor(math.log10(volume))) if volume > 0 else 3
+        gains = {one.name: shown(one.hypervolume, True, decimals) for one in self.differences}
         rows = []
         for front in self.fronts:
-            row = [front.name, str(front.points), shown(front.hypervolume)]
+            row = [front.name, str(front.points), shown(front.hypervolume, decimals=decimals)]
             row.append(gains.get(front.name, ""))
             for name in further:
                 own, tuned = front.at_equal_ndcg[name]
-                row.append(f"{own:.3f}, {tuned:.3f}" if front.name in gains else "")
+                row.append(f"{own:.4f}, {tuned:.4f}" if front.name in gains else "")
             rows.append(row)
         return [head, *rows]
 
     def points_table(self) -> list[list[str]]:
         """Heading and one row a point of the front."""
-        head = ["point", *self.metrics, "diversity strength", "weights"]
+        priced = any("campaigns" in point.overrides for point in self.points)
+        head = ["point", *self.metrics, "diversity strength", "interests"]
+        head += ["largest price", "weights"] if priced else ["weights"]
         rows = []
         for point in self.points:
             weights = point.overrides["model_weights"] | {
@@ -105,8 +110,11 @@ class TuningReport:
                 if name != "relevance"
             }
             row = [f"{point.number}{'' if point.on_front else ' (beaten)'}"]
-            row += [f"{point.metrics[m]:.3f} ±{point.margins[m]:.3f}" for m in self.metrics]
-            row.append(f"{point.overrides['slate']['diversity_strength']:.2f}")
+            row += [f"{point.metrics[m]:.4f} ±{point.margins[m]:.4f}" for m in self.metrics]
+            slate = point.overrides["slate"]
+            row += [f"{slate['diversity_strength']:.3f}", f"{slate['calibration_weight']:.3f}"]
+            if priced:
+                row.append(f"{point.overrides['campaigns']['largest_price']:.2f}")
             row.append(", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
             rows.append(row)
         return [head, *rows]

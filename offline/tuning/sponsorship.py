@@ -7,40 +7,41 @@ import numpy.typing as npt
 
 from recmesh.models.model import Float32
 from recmesh.offline.evaluation.period import Period
+from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
+from recmesh.orchestrator.campaigns.offers import off_label
+from recmesh.orchestrator.campaigns.reach import Audiences
 from recmesh.orchestrator.catalog import Catalog
 
 
 def paid_value(of: Period, catalog: Catalog, rows: npt.NDArray[np.int32]) -> Float32:
-    """Worth of the best paying campaign ``[users, width]``, in [0, 1]; 0 where none may pay.
+    """Worth of the best campaign that may pay ``[users, n]``, in [0, 1]; 0 where none may.
 
-    A campaign reaches users of its specialties, countries and languages who consent to sponsored
-    content, while it runs at the period's start; who has no country is reached by no campaign
-    that names countries, and so on.
+    As pages have it: of the campaigns that run at the period's start, those that reach the user,
+    and none where the item's use is off-label. Budgets and frequency caps are a page's business,
+    and left out.
+
+    Args:
+        of: whose users, campaigns and moment they are.
+        catalog: of the rows.
+        rows: catalog rows ``[n]``.
     """
-    paid = np.zeros(rows.shape, np.float32)
-    profiles = {row["user_id"]: row for row in of.known.users.to_pylist()}
-    users = [profiles.get(user_id) for user_id in of.users]
-    moment = of.known.moment
-    for campaign in of.known.campaigns.to_pylist():
-        if not campaign["starts_at"] <= moment < campaign["ends_at"]:
-            continue
-        reached = np.array([user is not None and _reaches(campaign, user) for user in users], bool)
-        items = catalog.rows([i for i in campaign["item_ids"] if i in catalog.row_of])
-        pays = np.isin(rows, items) & reached[:, None]
-        np.maximum(paid, np.float32(campaign["value"] or 0.0), out=paid, where=pays)
-    return paid
-
-
-def _reaches(campaign: dict[str, object], user: dict[str, object]) -> bool:
-    """Whether targeting and consent let the campaign reach the user; unknown is no."""
-    if not user["consents_sponsored"]:
-        return False
-    wanted: dict[str, object] = {
-        "specialties": user["specialties"],
-        "countries": [user["country"]],
-        "languages": [user["language"]],
-    }
-    return all(
-        not campaign[field] or set(campaign[field]) & set(own)  # type: ignore[call-overload]
-        for field, own in wanted.items()
+    paid = np.zeros((len(of.users), len(rows)), np.float32)
+    book = CampaignBook.of(of.known.campaigns)
+    running = np.flatnonzero(book.running(of.now_unix_s))
+    if not len(running):
+        return paid
+    described = of.known.users
+    row_of = {user: row for row, user in enumerate(described["user_id"].to_pylist())}
+    known = np.array([row_of.get(user, -1) for user in of.users], np.int64)
+    everyone = Audiences.of(described, of.known.events.slice(0, 0), days=1.0, page_size=1)
+    reached = everyone.reached_by(book)[:, known] & (known >= 0)
+    countries = np.array(
+        [described["country"][row].as_py() or "" if row >= 0 else "" for row in known.tolist()]
     )
+    for campaign in running.tolist():
+        own = catalog.rows([item for item in book.item_ids[campaign] if item in catalog.row_of])
+        pays = np.isin(rows, own) & reached[campaign][:, None]
+        np.maximum(paid, book.value[campaign], out=paid, where=pays)
+    for country in np.unique(countries).tolist():
+        paid[np.ix_(countries == country, off_label(catalog, rows, country))] = 0.0
+    return paid

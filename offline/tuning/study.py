@@ -88,17 +88,12 @@ def run_trials(
         progress: told of finished trials.
         stopped: asked after every trial; what was tried is kept.
     """
-    paid = bool(run.paid.any())
     if not study.trials:
         for parameters in start:
-            names = parameters.as_trial()
-            if not paid:
-                names.pop("campaign")
-            study.enqueue_trial(names)
+            study.enqueue_trial(run.space.as_trial(parameters))
 
     def objective(trial: optuna.Trial) -> Sequence[float]:
-        parameters = Parameters.suggested(trial, run.candidates.scorers, run.surface, paid)
-        return [float(value) for value in run(parameters).mean(axis=0)]
+        return [float(value) for value in run(run.space.suggested(trial)).mean(axis=0)]
 
     def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         progress(min(trial.number + 1, trials), trials, "blends tried")
@@ -118,13 +113,9 @@ def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 def tried(study: optuna.Study, run: TrialRun) -> Tried:
     """What the study has tried so far."""
     done = finished(study)
-    paid = bool(run.paid.any())
     parameters = [
-        Parameters.suggested(
-            optuna.trial.FixedTrial(trial.params),  # type: ignore[arg-type] # asks the same way
-            run.candidates.scorers,
-            run.surface,
-            paid,
+        run.space.suggested(
+            optuna.trial.FixedTrial(trial.params)  # type: ignore[arg-type] # asks the same way
         )
         for trial in done
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from recmesh.offline.tuning.batch_slate import fill
 from recmesh.offline.tuning.candidates import Bool, Candidates, Float64
 from recmesh.offline.tuning.metrics import METRICS, Pages
-from recmesh.offline.tuning.parameters import Parameters
+from recmesh.offline.tuning.parameters import Parameters, SearchSpace
 from recmesh.orchestrator.blend import Float32, relevance, utility
 from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
 from recmesh.orchestrator.objectives.registry import OBJECTIVES
@@ -55,8 +55,17 @@ class TrialRun:
 
         None is where delivery is not asked for: campaigns then do not take part.
         """
-        takes_part = "delivery" in self.metrics
-        return np.asarray((self.candidates.paid > 0) & takes_part, np.bool_)
+        return np.asarray((self.candidates.paid > 0) & self.space.paid, np.bool_)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What may be tuned here."""
+        return SearchSpace(
+            scorers=self.candidates.scorers,
+            half_lives_days=self.surface.half_life_days,
+            interests=self.candidates.interest_topics is not None,
+            paid="delivery" in self.metrics,
+        )
 
     def utilities(self, parameters: Parameters) -> Float64:
         """Blended as the orchestrator does ``[users, width]``."""
@@ -70,12 +79,15 @@ class TrialRun:
         blended = utility(
             [columns[name] for name in weights], [w / total for w in weights.values()]
         ).reshape(self.candidates.rows.shape)
-        return blended.astype(np.float64) + parameters.campaign_weight * self.candidates.paid
+        return blended.astype(np.float64) + (parameters.largest_price or 0.0) * self.paid
 
     def pages(self, parameters: Parameters) -> Pages:
         """The pages that these parameters fill."""
         rules = self.surface.slate.model_copy(
-            update={"diversity_strength": parameters.diversity_strength}
+            update={
+                "diversity_strength": parameters.diversity_strength,
+                "calibration_weight": parameters.calibration_weight,
+            }
         )
         chosen = fill(self.candidates, self.utilities(parameters), self.paid, rules, self.slots)
         fresh = self._fresh.reshape(self.candidates.rows.shape).astype(np.float64)

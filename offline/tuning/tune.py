@@ -15,12 +15,13 @@ from recmesh.models.model import Progress, silent
 from recmesh.offline.evaluation.period import Period, period
 from recmesh.offline.evaluation.temporal_split import TemporalSplit
 from recmesh.offline.tuning.candidates import Candidates, Float64, candidates_of
+from recmesh.offline.tuning.covering import covering
 from recmesh.offline.tuning.front import HypervolumeBootstrap, non_dominated
 from recmesh.offline.tuning.metrics import METRICS
 from recmesh.offline.tuning.opinions import opinions
-from recmesh.offline.tuning.parameters import Parameters
+from recmesh.offline.tuning.parameters import SEARCH_SPACE, Parameters
 from recmesh.offline.tuning.report import Compared, FrontPoint, TuningReport
-from recmesh.offline.tuning.rivals import Rival, front, measured, rivals
+from recmesh.offline.tuning.rivals import Rival, fixed_rivals, measured, scalarised
 from recmesh.offline.tuning.study import (
     DEFAULT_SAMPLER,
     finished,
@@ -35,9 +36,9 @@ from recmesh.storage.errors import ConfigurationError
 
 TUNED = "tuned front"
 RANDOM_SAMPLER = "random"
-LARGEST_FRONT = 40
-"""Points of a front that are kept: the ones that cover most together."""
 Steps = Callable[[str], Progress]
+Search = Callable[[TrialRun, str, Sequence[Parameters], Progress], None]
+"""Brings a study to its trials: what fills pages, the study's name, where to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ class Tuning:
     def study_name(self) -> str:
         """Changes with everything that makes trials comparable."""
         s = self.settings
-        made_of = [self.dataset.version, self.policy.version, s.surface, s.metrics, s.slots, s.seed]
+        compared = [self.dataset.version, self.policy.version, s.surface, s.metrics]
+        made_of = [SEARCH_SPACE, *compared, s.slots, s.seed]
         return f"{s.surface}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
 
     @property
@@ -136,7 +138,8 @@ class Tuning:
         calibrations = fitted_on.calibrations(calibrated_on)
         half_life = self.policy.popularity_half_life_days
         known = {name: scores for name, scores in seen.raw.items() if name in fitted_on.raw}
-        return candidates_of(known, calibrations, of, half_life), seen.absent
+        campaigns = "delivery" in self.settings.metrics
+        return candidates_of(known, calibrations, of, half_life, campaigns), seen.absent
 
     def trial_run(self, progress: Progress = silent) -> TrialRun:
         """What trials are run on: the validation period."""
@@ -151,7 +154,7 @@ class Tuning:
     def run(
         self,
         steps: Steps,
-        search: Callable[[TrialRun, str, Progress], None] | None = None,
+        search: Search | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Tuned:
         """Searches, and judges what was found once, on the test period.
@@ -177,18 +180,18 @@ class Tuning:
         )
         begun = time.monotonic()
         before = len(finished(study))
-        start = [Parameters.of(surface, run.candidates.scorers)]
+        fixed = fixed_rivals(run)
         told = steps(f"search by {settings.sampler}")
         if search is None:
-            run_trials(study, run, settings.trials, start, told, stopped)
+            run_trials(study, run, settings.trials, fixed.starts, told, stopped)
         else:
-            search(run, settings.sampler, told)
+            search(run, settings.sampler, fixed.starts, told)
         searched_s = time.monotonic() - begun
         done = tried(study, run)
         random_study = open_study(self.journal, "rival", run.metrics, RANDOM_SAMPLER, settings.seed)
         run_trials(random_study, run, len(done.parameters), (), steps("search at random"))
-        found = _covering(front(done), run)
-        others = rivals(run, tried(random_study, run), settings.seed)
+        found = covering(done, run, settings.seed, steps("front"))
+        others = [*fixed.rivals, scalarised(tried(random_study, run), settings.seed)]
 
         told = steps("scores before the test period")
         candidates, absent = self._candidates(test, validation, told)
@@ -218,16 +221,6 @@ class Tuning:
             ),
             found,
         )
-
-
-def _covering(points: list[Parameters], run: TrialRun) -> list[Parameters]:
-    """At most ``LARGEST_FRONT`` of the points, evenly along their order of nDCG."""
-    values = measured(run, points).mean(axis=1)
-    order = np.argsort(values[:, run.metrics.index("ndcg")], kind="stable")
-    if len(order) > LARGEST_FRONT:
-        picked = np.linspace(0, len(order) - 1, LARGEST_FRONT).round().astype(int)
-        order = order[np.unique(picked)]
-    return [points[row] for row in order.tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +266,6 @@ def _judge(
             dict(zip(run.metrics, error.tolist(), strict=True)),
             number in best,
             parameters.overrides(),
-            parameters.campaign_weight,
         )
         for number, (parameters, mean, error) in enumerate(zip(found, means, errors, strict=True))
     ]

@@ -103,7 +103,7 @@ def _best(rows: Int32, campaign: Int64, price: Float32, value: Float32) -> Int64
     return np.asarray(order[first], np.int64)
 
 
-def _off_label(catalog: Catalog, rows: Int32, country: str) -> Bool:
+def off_label(catalog: Catalog, rows: Int32, country: str) -> Bool:
     """Whose use is not approved where the user is, or may not be ``[n]``."""
     named = ~catalog.off_label.empty(rows)
     return named & (catalog.off_label.overlaps(rows, (country,)) if country else named)
@@ -146,7 +146,7 @@ def offers(mesh: Mesh, request: Admitted) -> Offers:
     held_back = rows[(reached & (room <= 0) & (remaining > 0))[campaign]]
     offered = (reached & (room > 0))[campaign]
     offered &= ~np.isin(rows, held_back)
-    offered &= ~_off_label(request.catalog, rows, request.country)
+    offered &= ~off_label(request.catalog, rows, request.country)
     rows, campaign = rows[offered], campaign[offered]
     best = _best(rows, campaign, price, book.value)
     rows, campaign = rows[best], campaign[best]

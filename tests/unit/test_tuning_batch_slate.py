@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recmesh.offline.tuning.batch_interest_match import NO_TOPIC, InterestTopics
 from recmesh.offline.tuning.batch_slate import fill
-from recmesh.offline.tuning.candidates import NO_TOPIC, Candidates
+from recmesh.offline.tuning.candidates import Candidates
 from recmesh.orchestrator.blend import ScoreMatrix
 from recmesh.orchestrator.slate.candidates import SlateCandidates
 from recmesh.orchestrator.slate.rules import SlateRules
@@ -18,8 +19,10 @@ from recmesh.orchestrator.slate.select import select
 SLOTS, TOPICS = 8, 6
 
 
-def instance(seed: int, users: int, width: int) -> tuple[Candidates, np.ndarray, np.ndarray]:
-    """Random candidates with their utilities, and their topic bits."""
+def instance(
+    seed: int, users: int, width: int
+) -> tuple[Candidates, np.ndarray, np.ndarray, np.ndarray]:
+    """Random candidates with their utilities, topic bits and interests in each."""
     generator = np.random.default_rng(seed)
     has = generator.random((users, width, TOPICS)) < 0.25
     rows = np.tile(np.arange(width, dtype=np.int32), (users, 1))
@@ -30,6 +33,10 @@ def instance(seed: int, users: int, width: int) -> tuple[Candidates, np.ndarray,
     shared = np.einsum("uit,ujt->uij", has, has, dtype=np.float32)
     size = has.sum(axis=2, dtype=np.float32)
     similarity = shared / np.maximum(size[:, :, None] + size[:, None, :] - shared, 1)
+    interests = np.zeros((users, 64), np.float32)
+    interests[:, :TOPICS] = generator.integers(0, 4, (users, TOPICS)) / 16.0
+    # Of one user nothing is known.
+    interests[-1] = 0.0
     candidates = Candidates(
         catalog=cast(Any, None),
         now_unix_s=0,
@@ -43,10 +50,11 @@ def instance(seed: int, users: int, width: int) -> tuple[Candidates, np.ndarray,
         topics=topics,
         authors=generator.integers(0, 4, rows.shape),
         similarity=similarity,
+        interest_topics=InterestTopics.of(topics, interests),
     )
     # Few different values: ties are decided alike.
     utility = generator.integers(0, 8, rows.shape) / 8.0
-    return candidates, utility, has
+    return candidates, utility, has, interests
 
 
 @given(
@@ -56,15 +64,16 @@ def instance(seed: int, users: int, width: int) -> tuple[Candidates, np.ndarray,
         SlateRules,
         diversity=st.sampled_from(["mmr", "dpp"]),
         diversity_strength=st.sampled_from([0.0, 0.25, 0.5]),
+        calibration_weight=st.sampled_from([0.0, 0.05, 1.0]),
         max_per_topic=st.sampled_from([None, 1, 2]),
         max_per_author=st.sampled_from([None, 1, 2]),
         sponsored_share=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
         sponsored_spacing=st.integers(0, 2),
     ),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_it_agrees_with_the_slate_solver(seed: int, width: int, rules: SlateRules) -> None:
-    candidates, utility, has = instance(seed, 3, width)
+    candidates, utility, has, interests = instance(seed, 3, width)
     paid = candidates.paid > 0
     chosen = fill(candidates, utility, paid, rules, SLOTS)
     for user in range(3):
@@ -75,6 +84,7 @@ def test_it_agrees_with_the_slate_solver(seed: int, width: int, rules: SlateRule
             topics=bits,
             author=candidates.authors[user],
             sponsored=paid[user],
+            interests=interests[user] if interests[user].any() else None,
         )
         expected = select(one, rules, SLOTS).chosen
         found = chosen[user][chosen[user] >= 0]
