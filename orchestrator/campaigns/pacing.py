@@ -28,6 +28,9 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 DAYS_A_WEEK = 7.0
+RESERVE = 0.04
+"""Share of a campaign's traffic that it plans not to need: slots that lapse late have a second
+chance."""
 LATELY_S = 12 * 3600.0
 SMALLEST_SAMPLE = 4.0
 """Impressions due of late from which on the rate of delivery is told."""
@@ -90,14 +93,17 @@ def planned(
 ) -> Float64:
     """Impressions that each campaign should get until a moment ``[campaigns]``.
 
-    What is left of its budget, in proportion to the traffic that is left until its end.
+    What is left of its budget, in proportion to the traffic that is left until shortly before its
+    end; in the last of its traffic, everything that is left.
     """
     left = np.maximum(book.budget - since.delivered, 0)
     start = np.maximum(book.starts_unix_s, since.at_unix_s)
     ends = book.ends_unix_s
     due = traffic.between(start, np.minimum(ends, until_unix_s))
     expected = traffic.between(start, ends)
-    return np.asarray(left * due / np.maximum(expected, 1e-12), np.float64)
+    reserve = RESERVE * traffic.between(book.starts_unix_s, ends)
+    share = due / np.maximum(expected - reserve, 1e-12)
+    return np.asarray(left * np.minimum(share, 1.0), np.float64)
 
 
 def next_prices(

@@ -51,10 +51,15 @@ def counts(*values: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def test_the_plan_is_what_is_left_over_the_traffic_that_is_left() -> None:
     since = Prices.start(1, MONDAY)
-    assert planned(book({}), EVEN, since, MONDAY + DAY_S) == pytest.approx([10.0])
+    assert planned(book({}), EVEN, since, MONDAY + DAY_S) == pytest.approx([100 / 9.6])
     late = next_prices(book({}), EVEN, since, counts(10), MONDAY + 5 * DAY_S)
     # 90 are left for five days.
-    assert planned(book({}), EVEN, late, MONDAY + 6 * DAY_S) == pytest.approx([18.0])
+    assert planned(book({}), EVEN, late, MONDAY + 6 * DAY_S) == pytest.approx([90 / 4.6])
+
+
+def test_everything_left_is_due_in_the_last_of_the_traffic() -> None:
+    late = next_prices(book({}), EVEN, Prices.start(1, MONDAY), counts(97), MONDAY + 9.7 * DAY_S)
+    assert planned(book({}), EVEN, late, MONDAY + 9.75 * DAY_S) == pytest.approx([3.0])
 
 
 def test_nothing_is_planned_before_the_start_and_after_the_end() -> None:
