@@ -98,33 +98,43 @@ class DailyLooks:
         shape = (runs, UNITS)
         habit = rng.gamma(0.8, 1.25, shape)
         tuned = rng.random(shape) < 0.5
-        rate = 2.0 * habit * np.where(tuned, 1 + lift, 1.0)
-        before = rng.poisson(2.0 * habit).astype(np.float64)
-        clicks = rng.poisson(rate).astype(np.float64) if joining else np.zeros(shape)
+        rate = np.where(tuned, CLICK_RATE * (1 + lift), CLICK_RATE)
+        before = rng.poisson(20 * CLICK_RATE * habit).astype(np.float64)
+        views = 1.0 + rng.poisson(20 * habit) if joining else np.ones(shape)
+        clicks = rng.binomial(views.astype(np.int64), rate).astype(np.float64)
         self.n = np.zeros((runs, DAYS))
-        self.z: dict[str, Float64] = {"clicks": self.n.copy(), "clicks-cuped": self.n.copy()}
+        self.z = {metric.name: np.zeros((runs, DAYS)) for metric in METRICS}
         for day in range(DAYS):
             joined = UNITS * (day + 1) // DAYS if joining else UNITS
             if not joining:
-                clicks += rng.poisson(rate / DAYS)
+                more = rng.poisson(20 * habit / DAYS)
+                views += more
+                clicks += rng.binomial(more, rate)
             now = slice(0, joined)
             self.n[:, day] = joined
             y, x, arm = clicks[:, now], before[:, now], tuned[:, now]
-            self.z["clicks"][:, day] = _welch(y, arm)
+            ones = np.ones_like(y)
+            self.z[CLICKS.name][:, day] = _z_of_ratios(y, ones, arm)
             centred = x - x.mean(1, keepdims=True)
             slope = (centred * y).sum(1) / np.square(centred).sum(1)
-            self.z["clicks-cuped"][:, day] = _welch(y - slope[:, None] * centred, arm)
+            self.z[CUPED.name][:, day] = _z_of_ratios(y - slope[:, None] * centred, ones, arm)
+            self.z[RATE.name][:, day] = _z_of_ratios(y, views[:, now], arm)
 
 
-def _welch(values: Float64, tuned: npt.NDArray[np.bool_]) -> Float64:
-    """z of the difference of means ``[runs]`` of ``[runs, units]``."""
-    total = np.zeros(len(values))
-    variance = np.zeros(len(values))
+def _z_of_ratios(numerator: Float64, denominator: Float64, tuned: npt.NDArray[np.bool_]) -> Float64:
+    """z of the difference of two arms' ratios of means ``[runs]``, of ``[runs, units]``.
+
+    The delta method for all runs at once; with denominators of 1 it is Welch's.
+    """
+    total = np.zeros(len(numerator))
+    variance = np.zeros(len(numerator))
     for sign, arm in ((1.0, tuned), (-1.0, ~tuned)):
         n = arm.sum(1)
-        mean = (values * arm).sum(1) / n
-        total += sign * mean
-        variance += (np.square(values - mean[:, None]) * arm).sum(1) / (n - 1) / n
+        ratio = (numerator * arm).sum(1) / (denominator * arm).sum(1)
+        influence = (numerator - ratio[:, None] * denominator) * arm
+        level = (denominator * arm).sum(1) / n
+        total += sign * ratio
+        variance += np.square(influence).sum(1) / (n - 1) / n / np.square(level)
     return np.asarray(total / np.sqrt(variance))
 
 
@@ -303,12 +313,12 @@ def interleaved(runs: int, rng: np.random.Generator) -> None:
         )
     same = Readers(truth, 500, 0.0, rng)
     wrong = 0
-    for _ in range(runs):
+    for _ in range(4 * runs):
         drafted = team_draft(same.better, same.better, Readers.SLOTS, rng)
         credit = page_credit(drafted.team, same.clicks(drafted.items, rng))
         z = credit.mean() / credit.std(ddof=1) * np.sqrt(len(credit))
         wrong += abs(z) >= stats.norm.isf(ALPHA / 2)
-    say("interleaving a ranking with itself, 500 sessions", int(wrong), runs, ALPHA)
+    say("interleaving a ranking with itself, 500 sessions", int(wrong), 4 * runs, ALPHA)
 
 
 def parts(runs: int) -> Iterator[None]:
