@@ -1,4 +1,7 @@
-"""Asks the catalog's application what was written and done, over gRPC or in this process."""
+"""Asks the catalog's application what was written and done, and tells it what users do here.
+
+Over gRPC or in this process.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,21 @@ from recmesh.deployments.event_changes import events_of
 from recmesh.deployments.feedback_methods import FeedbackMethods
 from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
 from recmesh.storage.catalog_overlay import CatalogChanges
-from recmesh.storage.errors import UnavailableError
+from recmesh.storage.errors import InvalidRequestError, OverloadedError, UnavailableError
 from recmesh.storage.event_log import EventBatch
-from recmesh.v1 import catalog_log_pb2, catalog_log_pb2_grpc
+from recmesh.v1 import (
+    catalog_log_pb2,
+    catalog_log_pb2_grpc,
+    feedback_pb2,
+    feedback_pb2_grpc,
+)
 
 
 class CatalogLogClient(Protocol):
-    """Reads the catalog log and the event log. Belongs to the event loop it was made in."""
+    """Reads the catalog log and the event log, and adds events to it.
+
+    Belongs to the event loop it was made in.
+    """
 
     async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
         """The next changes after ``after_seq``, perhaps not all.
@@ -34,6 +45,16 @@ class CatalogLogClient(Protocol):
 
     async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
         """The next events after ``after_seq``, perhaps not all. Raises as above."""
+
+    async def record_events(
+        self, request: feedback_pb2.RecordEventsRequest, *, timeout_s: float
+    ) -> feedback_pb2.RecordEventsResponse:
+        """Returns once the events are durable.
+
+        Raises:
+            UnavailableError: nobody answers in time; the same may be sent again.
+            InvalidRequestError: an event breaks the contract; none is recorded.
+        """
 
     async def close(self) -> None:
         """Lets go of connections."""
@@ -58,25 +79,39 @@ class GrpcCatalogLogClient:
     async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
         """See the port."""
         request = catalog_log_pb2.ReadChangesRequest(after_seq=after_seq)
-        with self._asking() as stub:
+        with self._asking() as channel:
+            stub = catalog_log_pb2_grpc.CatalogLogServiceStub(channel)
             message = await stub.ReadChanges(request, timeout=timeout_s)
         return await asyncio.to_thread(changes_of, message)
 
     async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
         """See the port."""
         request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
-        with self._asking() as stub:
+        with self._asking() as channel:
+            stub = catalog_log_pb2_grpc.CatalogLogServiceStub(channel)
             message = await stub.ReadEvents(request, timeout=timeout_s)
         return events_of(message)
 
+    async def record_events(
+        self, request: feedback_pb2.RecordEventsRequest, *, timeout_s: float
+    ) -> feedback_pb2.RecordEventsResponse:
+        """See the port."""
+        with self._asking() as channel:
+            return await feedback_pb2_grpc.FeedbackServiceStub(channel).RecordEvents(
+                request, timeout=timeout_s
+            )
+
     @contextmanager
-    def _asking(self) -> Iterator[catalog_log_pb2_grpc.CatalogLogServiceAsyncStub]:
+    def _asking(self) -> Iterator[grpc.aio.Channel]:
         """Where to ask; a failed call leaves as the port's error."""
         if self._channel is None:
             raise UnavailableError("the catalog has no address")
         try:
-            yield catalog_log_pb2_grpc.CatalogLogServiceStub(self._channel)
+            yield self._channel
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                field, _, rule = (error.details() or "").partition(": ")
+                raise InvalidRequestError(field, rule) from error
             raise UnavailableError(f"the catalog answered {error.code().name}") from error
 
     def _drop(self) -> None:
@@ -109,6 +144,18 @@ class InProcessCatalogLogClient:
         """See the port."""
         request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
         return events_of(await self._feedback.read_events(request, math.inf))
+
+    async def record_events(
+        self, request: feedback_pb2.RecordEventsRequest, *, timeout_s: float
+    ) -> feedback_pb2.RecordEventsResponse:
+        """See the port."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._feedback.record_events(request, timeout_s)
+        except TimeoutError as error:
+            raise UnavailableError("the catalog did not answer in time") from error
+        except OverloadedError as error:
+            raise UnavailableError("the catalog is overloaded") from error
 
     async def close(self) -> None:
         """See the port."""

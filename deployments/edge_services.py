@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from recmesh.deployments.action_recorder import ActionRecorder
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import add_service
+from recmesh.deployments.swipe_methods import ReadUp, SwipeMethods
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.recommend import recommend
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
@@ -14,11 +16,20 @@ FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
 
 
-def edge_server(mesh: Mesh, writer: CatalogWriter | None = None) -> GrpcServer:
+def edge_server(
+    mesh: Mesh,
+    writer: CatalogWriter | None = None,
+    recorder: ActionRecorder | None = None,
+    read_up: ReadUp | None = None,
+) -> GrpcServer:
     """A server, not started yet, with every service callers may use.
 
-    ``writer`` takes what callers write where it runs in this process; elsewhere the edge leads to
-    its own application.
+    Args:
+        mesh: what answers.
+        writer: takes what callers write where it runs in this process; elsewhere the edge leads
+            to its own application.
+        recorder: of what users do with cards, which runs; None: nothing is recorded.
+        read_up: reads the event log to its end; None: there is none.
     """
 
     async def answer(
@@ -27,7 +38,8 @@ def edge_server(mesh: Mesh, writer: CatalogWriter | None = None) -> GrpcServer:
         return await recommend(mesh, request, remaining_s)
 
     server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
-    add_service(server, RECOMMENDATION, {"Recommend": answer}, checked=True)
+    swipe = SwipeMethods(mesh, server.meter, recorder, read_up)
+    add_service(server, RECOMMENDATION, {"Recommend": answer}, checked=True, streams=swipe.streams)
     feedback = writer.feedback if writer else None
     add_service(
         server,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.following import catch_up, follow
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.storage.errors import RecMeshError
 
 POLL_S = 0.25
 READ_TIMEOUT_S = 2.0
@@ -23,6 +25,7 @@ class EventFollower:
         self._client = client
         self._mesh = mesh
         self._seq = 0
+        self._taking = asyncio.Lock()
 
     async def catch_up(self, patience_s: float) -> None:
         """Waits until all that was recorded is known, or for ``patience_s`` seconds."""
@@ -33,6 +36,19 @@ class EventFollower:
         await follow(self._take_all, "events", POLL_S)
 
     async def _take_all(self) -> None:
+        async with self._taking:
+            await self._take_on()
+
+    async def take_now(self, timeout_s: float) -> bool:
+        """Takes everything there is to take now; returns whether somebody answered in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._take_all()
+        except (RecMeshError, TimeoutError):
+            return False
+        return True
+
+    async def _take_on(self) -> None:
         while True:
             batch = await self._client.read_events(self._seq, timeout_s=READ_TIMEOUT_S)
             self._mesh.histories.take(batch.events)

@@ -50,7 +50,7 @@ class FeedbackMethods:
     @property
     def offered(self) -> Mapping[str, Method]:
         """By name in ``FeedbackService``."""
-        return {"RecordEvents": self._record_events}
+        return {"RecordEvents": self.record_events}
 
     @property
     def streams(self) -> Mapping[str, StreamMethod]:
@@ -79,9 +79,10 @@ class FeedbackMethods:
             for (_, event), outcome in zip(events, outcomes, strict=True)
         ]
 
-    async def _record_events(
+    async def record_events(
         self, request: feedback_pb2.RecordEventsRequest, _: float
     ) -> feedback_pb2.RecordEventsResponse:
+        """``FeedbackService.RecordEvents``."""
         refuse_unwritable("events[{}]", request.caller, request.events)
         events = [(request.caller, event) for event in request.events]
         return feedback_pb2.RecordEventsResponse(outcomes=await self._recorded(events))

@@ -35,8 +35,9 @@ StreamMethod = Callable[[AsyncIterator[Any]], AsyncGenerator[Message, None]]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
-UNMETERED = ("Describe", "ReadChanges", "ReadEvents", "ReadPacing")
-"""Asked all the time by everybody: counting them would hide the calls that work."""
+UNMETERED = ("Describe", "ReadChanges", "ReadEvents", "ReadPacing", "Swipe")
+"""Asked all the time by everybody, or open and idle most of the time: counting them would hide the
+calls that work. A session's cards are metered one by one where they are dealt."""
 
 
 def _parsed(raw: bytes, request_type: type[Message], checked: bool) -> Message:

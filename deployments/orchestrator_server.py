@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from recmesh.deployments.action_recorder import ActionRecorder
 from recmesh.deployments.catalog_follower import CatalogFollower
 from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
@@ -136,6 +137,7 @@ class OrchestratorServer:
             index = MilvusIndex(self._index_uri)
             self._closing.push_async_callback(index.close)
             await self._warm_up(index, self.embedding)
+        read_up, recorder = None, None
         if self._catalog is None:
             snapshot = await asyncio.to_thread(Snapshot.of, dataset, policy, self.embedding)
             mesh = Mesh(self._panel, index, snapshot, tokens=tokens)
@@ -147,6 +149,9 @@ class OrchestratorServer:
             await asyncio.gather(follower.catch_up(CATCH_UP_S), events.catch_up(CATCH_UP_S))
             for name, run in (("follow-catalog", follower.run()), ("follow-events", events.run())):
                 self._closing.callback(asyncio.create_task(run, name=name).cancel)
+            read_up = events.take_now
+            recorder = ActionRecorder(self._catalog)
+            self._closing.push_async_callback(recorder.close)
         if self._ledger is not None:
             mesh.ledger = self._ledger
             self._closing.push_async_callback(self._ledger.close)
@@ -162,7 +167,7 @@ class OrchestratorServer:
             self._closing.callback(asyncio.create_task(switching, name="follow-embedding").cancel)
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
-        self.server = edge_server(mesh, self._writer)
+        self.server = edge_server(mesh, self._writer, recorder, read_up)
         self.policy_version = policy.version
         return await self.server.start(address)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -15,6 +16,7 @@ from recmesh.orchestrator.operating_point import objectives_of
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
 from recmesh.orchestrator.policy import SurfacePolicy
 from recmesh.orchestrator.source_call import SourceCalls
+from recmesh.orchestrator.swipe.session import DealtCard, SwipeSession
 from recmesh.orchestrator.user_store import UserProfile
 from recmesh.storage.errors import InvalidRequestError
 from recmesh.v1 import common_pb2, recommendation_pb2
@@ -42,6 +44,8 @@ class Admitted:
     page_size: int
     started_s: float
     """Monotonic clock."""
+    dealt: Sequence[DealtCard] = ()
+    """Cards of a session that the slate's caps count besides this one."""
 
     @property
     def embedding_version(self) -> str:
@@ -69,7 +73,8 @@ class Admitted:
 
         The same on every page of a request, so that pages are cuts of one slate.
         """
-        return max(self.surface.source_limit, MAX_SLOTS) + len(self.user.history_item_ids)
+        dropped = len(self.user.history_item_ids) + len(self.message.exclude_item_ids)
+        return max(self.surface.source_limit, MAX_SLOTS) + dropped
 
 
 def _features(user: UserProfile) -> common_pb2.UserFeatures:
@@ -84,13 +89,19 @@ def _features(user: UserProfile) -> common_pb2.UserFeatures:
     )
 
 
-def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: float) -> Admitted:
+def admit(
+    mesh: Mesh,
+    message: recommendation_pb2.RecommendRequest,
+    budget_s: float,
+    session: SwipeSession | None = None,
+) -> Admitted:
     """Checks what the contract's static rules cannot, and fixes what the answer rests on.
 
     Args:
         mesh: what the orchestrator works with.
         message: already valid by the contract's own rules.
         budget_s: seconds until the caller's deadline; infinite when there is none.
+        session: whose next card this page is.
 
     Raises:
         InvalidRequestError: names the field at fault.
@@ -122,9 +133,13 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
     token = PageToken.decode(message.page_token) if message.page_token else None
     deadline = Deadline.after(min(budget_s, surface.deadline_s))
     store = snapshot.user_store
-    user = mesh.histories.added_to(
-        store.get(message.user_id), erased=message.user_id in store.erased
-    )
+    erased = message.user_id in store.erased
+    user = mesh.histories.added_to(store.get(message.user_id), erased=erased)
+    dealt: Sequence[DealtCard] = ()
+    if session is not None:
+        dealt = session.counted(surface)
+        surface = session.card_surface(surface)
+        user = session.added_to(user, erased=erased)
     calls = SourceCalls(deadline, mesh.models.breakers)
     if snapshot.catalog_seq is None:
         calls.record(
@@ -145,4 +160,5 @@ def admit(mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: fl
         offset=token.offset if token else 0,
         page_size=message.page_size or surface.page_size,
         started_s=started_s,
+        dealt=dealt,
     )

@@ -63,6 +63,10 @@ class AttributionTokens:
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = [(key, hmac.digest(key, b"ids", "sha256")) for key in keys.keys]
 
+    def keys_for(self, purpose: bytes) -> list[bytes]:
+        """Keys for what else is signed, the one that signs first; other purposes get others."""
+        return [hmac.digest(key, purpose, "sha256") for key, _ in self._keys]
+
     def issue(
         self,
         *,

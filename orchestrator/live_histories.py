@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -21,6 +22,34 @@ FOLLOWED_EVENTS = (
     "counted",
 )
 """Columns of the event log that serving follows."""
+
+
+def with_events(
+    profile: UserProfile, events: Iterable[tuple[str, int, int]], *, erased: bool
+) -> UserProfile:
+    """The profile with events of late behind its history, at most 128 in all, the newest.
+
+    As for ingested events: who does not consent to personalisation has none, and who acted
+    before anybody described them may be personalised.
+
+    Args:
+        profile: of the user.
+        events: item, number of the event type, and seconds since the Unix epoch, oldest first.
+        erased: users have nothing.
+    """
+    added = tuple(events)
+    if not added or erased or (profile.known and not profile.consents_personalisation):
+        return profile
+    ids, types, times = zip(*added, strict=True)
+    kept = -HISTORY_LENGTH
+    return replace(
+        profile,
+        known=True,
+        consents_personalisation=True,
+        history_item_ids=(*profile.history_item_ids, *ids)[kept:],
+        history_event_types=(*profile.history_event_types, *types)[kept:],
+        history_times_unix_s=(*profile.history_times_unix_s, *times)[kept:],
+    )
 
 
 class LiveHistories:
@@ -49,21 +78,5 @@ class LiveHistories:
             newest.append((item_id, EVENT_TYPES[event_type], time_unix_s))
 
     def added_to(self, profile: UserProfile, *, erased: bool) -> UserProfile:
-        """The profile with the user's events of late, at most 128 in all, the newest.
-
-        As for ingested events: who does not consent to personalisation has none, and who acted
-        before anybody described them may be personalised. ``erased`` users have nothing.
-        """
-        events = self._events.get(profile.user_id)
-        if not events or erased or (profile.known and not profile.consents_personalisation):
-            return profile
-        ids, types, times = zip(*events, strict=True)
-        kept = -HISTORY_LENGTH
-        return replace(
-            profile,
-            known=True,
-            consents_personalisation=True,
-            history_item_ids=(*profile.history_item_ids, *ids)[kept:],
-            history_event_types=(*profile.history_event_types, *types)[kept:],
-            history_times_unix_s=(*profile.history_times_unix_s, *times)[kept:],
-        )
+        """The profile with the user's events of late; see :func:`with_events`."""
+        return with_events(profile, self._events.get(profile.user_id, ()), erased=erased)

@@ -15,11 +15,15 @@ from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
 from recmesh.orchestrator.slate.request_columns import slate_candidates
 from recmesh.orchestrator.snippets import snippets
+from recmesh.orchestrator.swipe.session import SwipeSession
 from recmesh.v1 import recommendation_pb2
 
 
 async def recommend(
-    mesh: Mesh, message: recommendation_pb2.RecommendRequest, budget_s: float
+    mesh: Mesh,
+    message: recommendation_pb2.RecommendRequest,
+    budget_s: float,
+    session: SwipeSession | None = None,
 ) -> recommendation_pb2.RecommendResponse:
     """Fills one page.
 
@@ -27,13 +31,14 @@ async def recommend(
         mesh: models, index and snapshot to answer with.
         message: valid by the contract's static rules.
         budget_s: seconds until the caller's deadline; infinite when there is none.
+        session: whose next card this page is; None: it is a page of its own.
 
     Raises:
         InvalidRequestError: the request breaks a rule; names the field.
         DeadlineError: the deadline leaves no time to answer.
     """
     # Admit.
-    request = admit(mesh, message, budget_s)
+    request = admit(mesh, message, budget_s, session)
     if message.validate_only:
         return empty_page(request)
     surface, catalog = request.surface, request.catalog

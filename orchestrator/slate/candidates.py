@@ -50,6 +50,12 @@ class SlateCandidates:
     """Times that the candidate's author was shown lately ``[n]``."""
     sponsor_shown: Int32 | None = None
     """Sponsored slots that its sponsor had lately ``[n]``."""
+    topic_dealt: Int32 | None = None
+    """Times that every topic bit is on the slate already ``[64 · n_words]``."""
+    author_dealt: Int32 | None = None
+    """Times that the candidate's author is on the slate already ``[n]``."""
+    sponsor_dealt: Int32 | None = None
+    """Sponsored slots of its sponsor that are on the slate already ``[n]``."""
 
     def __len__(self) -> int:
         return len(self.utility)

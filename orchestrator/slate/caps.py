@@ -73,13 +73,13 @@ class SoftCaps:
         self.author: dict[int, CodeCap] = {}
         shown = candidates.topic_shown
         for name, cap, before in (
-            ("max_per_topic", rules.max_per_topic, None),
+            ("max_per_topic", rules.max_per_topic, candidates.topic_dealt),
             ("max_per_topic_recently", rules.max_per_topic_recently, shown),
         ):
             if cap is not None:
                 self.topic[RELAXATION_ORDER.index(name) + 1] = TopicCap(topics, cap, before)
         for name, cap, before in (
-            ("max_per_author", rules.max_per_author, None),
+            ("max_per_author", rules.max_per_author, candidates.author_dealt),
             ("max_per_author_recently", rules.max_per_author_recently, candidates.author_shown),
         ):
             if cap is not None and candidates.author is not None:

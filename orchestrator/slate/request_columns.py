@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +52,7 @@ def _by_item(catalog: Catalog, rows: Int32, values: Mapping[str, float]) -> Floa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Recently:
+class _Shown:
     """How often the user was shown what a page may have more of."""
 
     topics: Int32
@@ -75,7 +74,7 @@ def _counted(codes: Int64, of: Int64) -> Int32:
 
 def _recently(
     mesh: Mesh, request: Admitted, author: Int64, sponsor: Int64, offers: Offers
-) -> _Recently | None:
+) -> _Shown | None:
     """None: no rule asks, or the user was shown nothing of late."""
     rules = request.surface.slate
     caps = rules.max_per_topic_recently, rules.max_per_author_recently
@@ -88,20 +87,53 @@ def _recently(
     shown = [one for one in impressions if one.time_unix_s > since]
     if not shown:
         return None
-    catalog, book = request.catalog, offers.book
+    catalog = request.catalog
     # Who does not consent to personalisation is held to the sponsors' cap alone.
     own: Sequence[Impression] = shown if request.user.consents_personalisation else []
-    rows = catalog.rows([one.item_id for one in own])
+    return _counts(
+        catalog,
+        [one.item_id for one in own],
+        [one.campaign_id for one in shown],
+        author,
+        sponsor,
+        offers,
+    )
+
+
+def _counts(
+    catalog: Catalog,
+    item_ids: Sequence[str],
+    campaign_ids: Sequence[str],
+    author: Int64,
+    sponsor: Int64,
+    offers: Offers,
+) -> _Shown:
+    """How often these items' topics and authors, and these campaigns' sponsors, were shown."""
+    book = offers.book
+    rows = catalog.rows(list(item_ids))
     rows = rows[rows >= 0]
     topics = TopicSets(catalog.topics.bits[rows])
     of_topics = np.zeros(64 * catalog.topics.bits.shape[1], np.int32)
     of_topics[topics.bit] = topics.has.sum(axis=0).astype(np.int32)
-    paid = Counter(one.campaign_id for one in shown if one.campaign_id in book.row_of)
-    campaigns = np.array([book.row_of[i] for i in paid.elements()], np.int64)
-    return _Recently(
+    campaigns = np.array([book.row_of[i] for i in campaign_ids if i in book.row_of], np.int64)
+    return _Shown(
         topics=of_topics,
         authors=_counted(catalog.lead_author[rows], author),
         sponsors=_counted(book.sponsor_code[campaigns], sponsor),
+    )
+
+
+def _dealt(request: Admitted, author: Int64, sponsor: Int64, offers: Offers) -> _Shown | None:
+    """What a session's slate holds already; None: nothing."""
+    if not request.dealt:
+        return None
+    return _counts(
+        request.catalog,
+        [card.item_id for card in request.dealt],
+        [card.campaign_id for card in request.dealt],
+        author,
+        sponsor,
+        offers,
     )
 
 
@@ -135,6 +167,7 @@ def slate_candidates(
         room = np.where(sponsored, offers.room[paid_by], 0).astype(np.int32)
         sponsor = np.where(sponsored, offers.book.sponsor_code[paid_by], 0)
     recently = _recently(mesh, request, author, sponsor, offers)
+    dealt = _dealt(request, author, sponsor, offers)
     explores = None
     if rules.exploration_slots:
         explores = catalog.popularity[rows] < rules.explores_below
@@ -154,4 +187,7 @@ def slate_candidates(
         topic_shown=recently.topics if recently else None,
         author_shown=recently.authors if recently else None,
         sponsor_shown=recently.sponsors if recently else None,
+        topic_dealt=dealt.topics if dealt else None,
+        author_dealt=dealt.authors if dealt else None,
+        sponsor_dealt=dealt.sponsors if dealt else None,
     )

@@ -33,7 +33,7 @@ class SponsoredSlots:
         if candidates.sponsor is not None:
             codes = np.where(self.sponsored, candidates.sponsor, 0)
             if rules.max_per_sponsor is not None:
-                self._caps.append(CodeCap(codes, rules.max_per_sponsor, None))
+                self._caps.append(CodeCap(codes, rules.max_per_sponsor, candidates.sponsor_dealt))
             if rules.max_per_sponsor_recently is not None:
                 self._caps.append(
                     CodeCap(codes, rules.max_per_sponsor_recently, candidates.sponsor_shown)
