@@ -923,7 +923,9 @@ class SwipeStart(_message.Message):
     user_id: _builtins.str
     """The user."""
     session_id: _builtins.str
-    """Session to resume. Empty: a new one."""
+    """Session of this user's to resume, at most 24 hours old: no card that was
+    answered comes again, the open one may. Empty: a new one.
+    """
     def __init__(
         self,
         *,
@@ -940,16 +942,18 @@ Global___SwipeStart: _TypeAlias = SwipeStart  # noqa: Y015
 
 @_typing.final
 class SwipeAction(_message.Message):
-    """What the user did with a card."""
+    """What the user did with the open card. The service records it, and that the card
+    was on screen, as events; callers do not record it again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The card's item."""
+    """The open card's item."""
     event_type: _common_pb2.EventType.ValueType
-    """SWIPE: more of this; DISMISS: less of this; or another event."""
+    """SWIPE: more of this; DISMISS: less of this; or another event but a search."""
     def __init__(
         self,
         *,
@@ -1011,10 +1015,12 @@ class SwipeResponse(_message.Message):
     attribution_token: _builtins.str
     """To be sent back with every event about this card."""
     degraded: _builtins.bool
-    """True when any part was missing."""
+    """True when any part was missing: a model, the ledger, or the event log, which
+    does not have the action before this card yet.
+    """
     @_builtins.property
     def card(self) -> Global___Recommendation:
-        """The card."""
+        """The card. Every card is a page with one slot, so its rank is 1."""
 
     def __init__(
         self,

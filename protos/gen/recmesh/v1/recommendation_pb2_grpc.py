@@ -74,7 +74,11 @@ class RecommendationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Swipe(self, request_iterator, context):
-        """Deals cards one by one; each swipe sent back changes the next cards.
+        """Deals cards one by one; each swipe sent back changes the next cards. The
+        start is answered by the first card and every action by the next one; with no
+        card left the stream ends with OK. A stream that ends in any other way, or
+        with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
+        with by a start with its session_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,12 @@ class RecommendationServiceStub:
     Explain: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.ExplainRequest, _recommendation_pb2.ExplainResponse]
     """Says why an item was shown and why another was not."""
     Swipe: _grpc.StreamStreamMultiCallable[_recommendation_pb2.SwipeRequest, _recommendation_pb2.SwipeResponse]
-    """Deals cards one by one; each swipe sent back changes the next cards."""
+    """Deals cards one by one; each swipe sent back changes the next cards. The
+    start is answered by the first card and every action by the next one; with no
+    card left the stream ends with OK. A stream that ends in any other way, or
+    with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
+    with by a start with its session_id.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -58,7 +63,12 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     Explain: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.ExplainRequest, _recommendation_pb2.ExplainResponse]  # type: ignore[assignment]
     """Says why an item was shown and why another was not."""
     Swipe: _aio.StreamStreamMultiCallable[_recommendation_pb2.SwipeRequest, _recommendation_pb2.SwipeResponse]  # type: ignore[assignment]
-    """Deals cards one by one; each swipe sent back changes the next cards."""
+    """Deals cards one by one; each swipe sent back changes the next cards. The
+    start is answered by the first card and every action by the next one; with no
+    card left the stream ends with OK. A stream that ends in any other way, or
+    with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
+    with by a start with its session_id.
+    """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Recommends items to users on surfaces. Callers set a gRPC deadline; the
@@ -89,6 +99,11 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_recommendation_pb2.SwipeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_recommendation_pb2.SwipeResponse], _abc.AsyncIterator[_recommendation_pb2.SwipeResponse]]:
-        """Deals cards one by one; each swipe sent back changes the next cards."""
+        """Deals cards one by one; each swipe sent back changes the next cards. The
+        start is answered by the first card and every action by the next one; with no
+        card left the stream ends with OK. A stream that ends in any other way, or
+        with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
+        with by a start with its session_id.
+        """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
