@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "status": "recmesh.cli.status:status_command",
     "down": "recmesh.cli.down:down_command",
     "call": "recmesh.cli.call:call_command",
+    "swipe": "recmesh.cli.swipe:swipe_command",
     "events": "recmesh.cli.events:events_app",
     "campaigns": "recmesh.cli.campaigns:campaigns_app",
     "users": "recmesh.cli.users:app",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -315,3 +316,28 @@ async def test_a_sponsored_card_counts_for_its_campaign(home: Home) -> None:  # 
     assert ("impression", paid, "c1") in {
         (r["event_type"], r["item_id"], r["campaign_id"]) for r in rows
     }
+
+
+async def test_the_command_deals_cards_and_resumes(home: Home) -> None:  # noqa: F811
+    async with local_mesh(home, DEFAULT_POLICY, "127.0.0.1:0") as mesh:
+
+        async def command(*arguments: str, keys: str) -> tuple[list[str], str]:
+            done = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "recmesh.cli.main", "swipe", *arguments),
+                *("--address", mesh.address, "--json"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            out, err = await done.communicate(keys.encode())
+            assert done.returncode == 0
+            return [json.loads(line)["card"]["item_id"] for line in out.splitlines()], err.decode()
+
+        first, told = await command("reader", keys="s\nx\nd\nq\n")
+        assert len(set(first)) == 3
+        assert "x is none of s, d, c, v, q" in told
+        option = told.split()[-1]
+        second, _ = await command("reader", option, keys="s\n")
+    assert option.startswith("--session-id=")
+    assert not set(first[:2]) & set(second)
+    assert len(second) == 2

@@ -41,6 +41,7 @@ def _understood(words: list[str]) -> bool:
         "search.md",
         "tuning.md",
         "world.md",
+        "swipe.md",
     ],
 )
 def test_documented_commands_parse(document: str) -> None:
