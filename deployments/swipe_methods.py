@@ -17,7 +17,7 @@ from recmesh.orchestrator.swipe.deal import SURFACE, deal
 from recmesh.orchestrator.swipe.session import DealtCard, SwipeSession
 from recmesh.orchestrator.swipe.session_id import SessionIds
 from recmesh.orchestrator.user_store import SHOWN_TO_MODELS
-from recmesh.storage.errors import DeadlineError, InvalidRequestError, OverloadedError
+from recmesh.storage.errors import InvalidRequestError, OverloadedError, SilentCallerError
 from recmesh.storage.interchange import EVENT_TYPES
 from recmesh.v1 import common_pb2, feedback_pb2, recommendation_pb2
 
@@ -120,7 +120,7 @@ class SwipeMethods:
             async with asyncio.timeout(self._idle_s):
                 return await anext(requests, None)
         except TimeoutError as error:
-            raise DeadlineError(
+            raise SilentCallerError(
                 f"nothing came for {self._idle_s:.0f} s; resume the session by its id"
             ) from error
 

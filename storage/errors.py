@@ -12,6 +12,7 @@
     ├── UnavailableError           UNAVAILABLE          a dependency cannot be reached
     ├── DeadlineError              DEADLINE_EXCEEDED    no time is left
     ├── OverloadedError            RESOURCE_EXHAUSTED   a declared limit is reached
+    ├── SilentCallerError          ABORTED              a stream on which nothing came
     └── UnsupportedError           UNIMPLEMENTED        a call this part does not offer
 
 Messages are for people, say the rule and the value, and hold no personal data: they
@@ -86,6 +87,15 @@ class OverloadedError(RecMeshError):
     """A declared limit is reached."""
 
     code = "RESOURCE_EXHAUSTED"
+
+
+class SilentCallerError(RecMeshError):
+    """A stream on which nothing came for too long; its caller may go on with another one.
+
+    Not DEADLINE_EXCEEDED, which outlier detection may count as a failure of the replica.
+    """
+
+    code = "ABORTED"
 
 
 class UnsupportedError(RecMeshError):

@@ -28,9 +28,9 @@ from recmesh.orchestrator.swipe.session import DealtCard, SwipeSession
 from recmesh.orchestrator.swipe.session_id import SESSION_S, SessionIds
 from recmesh.orchestrator.user_store import UserProfile, UserStore
 from recmesh.storage.errors import (
-    DeadlineError,
     InvalidRequestError,
     OverloadedError,
+    SilentCallerError,
     UnavailableError,
 )
 from recmesh.storage.event_log import EventBatch
@@ -397,7 +397,7 @@ async def test_sessions_are_bounded_and_idle_ones_end(mesh: Mesh) -> None:
     card = await caller.starts()
     with pytest.raises(OverloadedError):
         await Caller(methods).starts()
-    with pytest.raises(DeadlineError, match="resume the session by its id"):
+    with pytest.raises(SilentCallerError, match="resume the session by its id"):
         await anext(caller._cards)
     assert await Caller(methods).starts(session_id=card.session_id)
 

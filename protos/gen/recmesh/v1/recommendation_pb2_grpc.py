@@ -76,9 +76,9 @@ class RecommendationServiceServicer:
     def Swipe(self, request_iterator, context):
         """Deals cards one by one; each swipe sent back changes the next cards. The
         start is answered by the first card and every action by the next one; with no
-        card left the stream ends with OK. A stream that ends in any other way, or
-        with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
-        with by a start with its session_id.
+        card left the stream ends with OK, and with ABORTED when a card stayed open
+        for 5 minutes. A session whose stream ended in any other way than with OK is
+        gone on with by a start with its session_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

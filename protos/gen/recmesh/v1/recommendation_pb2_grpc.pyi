@@ -44,9 +44,9 @@ class RecommendationServiceStub:
     Swipe: _grpc.StreamStreamMultiCallable[_recommendation_pb2.SwipeRequest, _recommendation_pb2.SwipeResponse]
     """Deals cards one by one; each swipe sent back changes the next cards. The
     start is answered by the first card and every action by the next one; with no
-    card left the stream ends with OK. A stream that ends in any other way, or
-    with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
-    with by a start with its session_id.
+    card left the stream ends with OK, and with ABORTED when a card stayed open
+    for 5 minutes. A session whose stream ended in any other way than with OK is
+    gone on with by a start with its session_id.
     """
 
 @_typing.type_check_only
@@ -65,9 +65,9 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     Swipe: _aio.StreamStreamMultiCallable[_recommendation_pb2.SwipeRequest, _recommendation_pb2.SwipeResponse]  # type: ignore[assignment]
     """Deals cards one by one; each swipe sent back changes the next cards. The
     start is answered by the first card and every action by the next one; with no
-    card left the stream ends with OK. A stream that ends in any other way, or
-    with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
-    with by a start with its session_id.
+    card left the stream ends with OK, and with ABORTED when a card stayed open
+    for 5 minutes. A session whose stream ended in any other way than with OK is
+    gone on with by a start with its session_id.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,9 +101,9 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_recommendation_pb2.SwipeResponse], _abc.AsyncIterator[_recommendation_pb2.SwipeResponse]]:
         """Deals cards one by one; each swipe sent back changes the next cards. The
         start is answered by the first card and every action by the next one; with no
-        card left the stream ends with OK. A stream that ends in any other way, or
-        with DEADLINE_EXCEEDED because a card stayed open for 5 minutes, is gone on
-        with by a start with its session_id.
+        card left the stream ends with OK, and with ABORTED when a card stayed open
+        for 5 minutes. A session whose stream ended in any other way than with OK is
+        gone on with by a start with its session_id.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
