@@ -29,8 +29,9 @@ MOST_SESSIONS = 500
 """Open at a replica at once: half of the calls that its server takes, so that pages have room."""
 IDLE_S = 300.0
 """How long a card may stay open; then the stream ends and the session can be resumed."""
-PATIENCE_S = 0.05
-"""How long a card that is chosen waits for the action before it to be durable."""
+PATIENCE_S = 0.25
+"""How long a card that is chosen waits for the action before it to be durable: a busy disk's sync.
+Nobody waits for a writer that is known not to answer."""
 READ_UP_S = 1.0
 
 _SHAPING = frozenset(EVENT_TYPES[name] for name in SHOWN_TO_MODELS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
+from recmesh.deployments import action_recorder, swipe_methods
 from recmesh.deployments.catalog_app import LOG
 from recmesh.deployments.catalog_log_client import GrpcCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
@@ -37,9 +38,12 @@ SWIPE, DISMISS = common_pb2.EVENT_TYPE_SWIPE, common_pb2.EVENT_TYPE_DISMISS
 SERVE = """
 import asyncio, sys
 from pathlib import Path
+from recmesh.deployments import swipe_methods
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.home import Home
+
+swipe_methods.PATIENCE_S = 30.0
 
 async def main():
     async with local_mesh(Home(Path(sys.argv[1])), DEFAULT_POLICY, "127.0.0.1:0") as mesh:
@@ -48,6 +52,14 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards wait for the disk and for the log, however busy the machine is."""
+    monkeypatch.setattr(swipe_methods, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(swipe_methods, "READ_UP_S", 30.0)
+    monkeypatch.setattr(action_recorder, "TIMEOUT_S", 30.0)
 
 
 class Swiping:
