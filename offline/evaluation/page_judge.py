@@ -134,8 +134,8 @@ class PageJudge:
         if not len(self._period.known.campaigns):
             nothing = np.full(len(places), np.nan)
             return {"sponsorable": nothing, "delivery": nothing}
-        rows = self._rows[places].astype(np.int32)
-        worth = paid_value(self._period, self._catalog, rows).astype(np.float64)
+        of_all = paid_value(self._period, self._catalog, self._rows.astype(np.int32))
+        worth = np.take_along_axis(of_all, places, axis=1).astype(np.float64)
         return {
             "sponsorable": slot_mean((worth > 0).astype(np.float64), shown),
             "delivery": slot_mean(worth, shown),
