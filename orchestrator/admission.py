@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
-from recmesh.orchestrator.catalog import Catalog
 from recmesh.orchestrator.deadline import Deadline
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.operating_point import objectives_of
+from recmesh.orchestrator.page_request import PageRequest
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
-from recmesh.orchestrator.policy import SurfacePolicy
 from recmesh.orchestrator.source_call import SourceCalls
 from recmesh.orchestrator.swipe.session import DealtCard, SwipeSession
 from recmesh.orchestrator.user_store import UserProfile
@@ -25,47 +24,21 @@ CATALOG = "catalog"
 """Names the catalog among the sources of a page."""
 
 
-@dataclass(frozen=True)
-class Admitted:
+@dataclass(frozen=True, kw_only=True)
+class Admitted(PageRequest):
     """A request that may be worked on, with everything it is answered from."""
 
-    message: recommendation_pb2.RecommendRequest
-    request_id: str
     snapshot: Snapshot
-    surface: SurfacePolicy
-    catalog: Catalog
-    user: UserProfile
     features: common_pb2.UserFeatures
     calls: SourceCalls
     tokens: AttributionTokens
-    now_unix_s: int
-    offset: int
-    """Slots that earlier pages gave."""
-    page_size: int
     started_s: float
     """Monotonic clock."""
-    dealt: Sequence[DealtCard] = ()
-    """Cards of a session that the slate's caps count besides this one."""
 
     @property
     def embedding_version(self) -> str:
         """The space that everything of this request is embedded in; empty: none is live."""
         return self.snapshot.embedding.version if self.snapshot.embedding else ""
-
-    @property
-    def country(self) -> str:
-        """Where the user is; empty: unknown."""
-        return self.message.context.country or self.user.country
-
-    @property
-    def language(self) -> str:
-        """Of the user's interface; empty: unknown."""
-        return self.message.context.language or self.user.language
-
-    @property
-    def slots(self) -> int:
-        """Slots to fill, earlier pages' included."""
-        return min(self.offset + self.page_size, MAX_SLOTS)
 
     @property
     def floor_limit(self) -> int:
@@ -146,9 +119,12 @@ def admit(
             CATALOG, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "what was written is not known yet"
         )
     context_time = message.context.time.seconds if message.context.HasField("time") else 0
+    now_unix_s = context_time or int(time.time())
+    request_id = (token.request_id if token else message.request_id) or str(uuid.uuid4())
+    shown = mesh.impressions.of(message.user_id, now_unix_s, but_request=request_id)
     return Admitted(
         message=message,
-        request_id=(token.request_id if token else message.request_id) or str(uuid.uuid4()),
+        request_id=request_id,
         snapshot=snapshot,
         surface=surface,
         catalog=snapshot.items if surface.universe == "items" else snapshot.users,
@@ -156,9 +132,11 @@ def admit(
         features=_features(user),
         calls=calls,
         tokens=mesh.tokens,
-        now_unix_s=context_time or int(time.time()),
+        now_unix_s=now_unix_s,
         offset=token.offset if token else 0,
         page_size=message.page_size or surface.page_size,
         started_s=started_s,
+        preferences={} if surface.front else dict(message.objective_preferences),
+        shown_lately=tuple(shown),
         dealt=dealt,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
-from recmesh.orchestrator.blend import Float32
+from recmesh.orchestrator.blending import Blended
 from recmesh.orchestrator.campaigns.offers import NOBODY
 from recmesh.orchestrator.campaigns.sponsored_slate import SponsoredSlate
 from recmesh.orchestrator.facets import facet
@@ -106,8 +106,7 @@ def answer(
     request: Admitted,
     candidates: Candidates,
     rows: Int32,
-    utility: Float32,
-    objectives: Mapping[str, Float32],
+    blended: Blended,
     slate: SponsoredSlate,
     shown: Sequence[Shown],
 ) -> recommendation_pb2.RecommendResponse:
@@ -117,8 +116,7 @@ def answer(
         request: what was asked.
         candidates: what was retrieved.
         rows: catalog rows of the candidates that could be shown ``[n]``.
-        utility: their blended utility ``[n]``.
-        objectives: their value for every weighed objective ``[n]``.
+        blended: what they are worth ``[n]``.
         slate: positions among ``rows``, and who pays for them.
         shown: titles and snippets of the page's items; empty: they were not asked for.
     """
@@ -132,11 +130,11 @@ def answer(
     for rank, position in enumerate(page.tolist(), start=request.offset + 1):
         row = int(rows[position])
         slot = response.recommendations.add(
-            item_id=request.catalog.item_ids[row], rank=rank, score=float(utility[position])
+            item_id=request.catalog.item_ids[row], rank=rank, score=float(blended.utility[position])
         )
         _disclose(slot, request, row, int(slate.paid_by[position]))
         if request.message.explain:
-            for name, column in objectives.items():
+            for name, column in blended.objectives.items():
                 slot.objective_scores[name] = float(column[position])
             slot.sources.extend(
                 name for name, proposed in candidates.proposed.items() if row in proposed

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from recmesh.orchestrator.admission import admit
 from recmesh.orchestrator.answer import answer, empty_page
-from recmesh.orchestrator.blend import mixed_weights, organic_utility, relevance, utility
+from recmesh.orchestrator.blending import blend
+from recmesh.orchestrator.campaigns.ledger_holder import LedgerHolder
 from recmesh.orchestrator.campaigns.offers import offers
 from recmesh.orchestrator.campaigns.sponsored_slate import sponsored_slate
 from recmesh.orchestrator.eligibility import filter_candidates
 from recmesh.orchestrator.mesh import Mesh
-from recmesh.orchestrator.objectives.objective_input import ObjectiveInput
-from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
 from recmesh.orchestrator.slate.request_columns import slate_candidates
@@ -41,7 +40,6 @@ async def recommend(
     request = admit(mesh, message, budget_s, session)
     if message.validate_only:
         return empty_page(request)
-    surface, catalog = request.surface, request.catalog
 
     # Retrieve.
     offered = offers(mesh, request)
@@ -49,12 +47,12 @@ async def recommend(
 
     # Filter.
     filtered = filter_candidates(
-        catalog,
+        request.catalog,
         candidates.rows,
         message,
         request.user,
         request.now_unix_s,
-        hide_seen=surface.hide_seen,
+        hide_seen=request.surface.hide_seen,
         capped=offered.held_back,
     )
     rows = candidates.rows[filtered.kept]
@@ -63,27 +61,14 @@ async def recommend(
     scores = await score(mesh, request, candidates, filtered.kept)
 
     # Blend.
-    # A surface with a front is at the preferred point already: a mix could be dominated.
-    preferences = {} if surface.front else dict(message.objective_preferences)
-    weights = mixed_weights(surface.objective_weights, preferences)
-    seen_by_objectives = ObjectiveInput(
-        catalog=catalog,
-        rows=rows,
-        relevance=relevance(scores.of_request, surface.model_weights),
-        affinity=relevance(scores.of_user, surface.affinity_weights),
-        campaign_worth=offered.worth_of(rows),
-        now_unix_s=request.now_unix_s,
-        half_life_days=surface.half_life_days,
-    )
-    objectives = {name: OBJECTIVES[name](seen_by_objectives) for name in weights}
-    blended = utility(list(objectives.values()), list(weights.values()))
+    blended = blend(request, rows, scores, offered)
 
     # Select.
-    columns = slate_candidates(mesh, request, rows, blended, offered)
-    organic = organic_utility(blended, objectives, weights)
-    slate = await sponsored_slate(mesh, request, columns, organic, rows, offered)
+    columns = slate_candidates(request, rows, blended.utility, offered)
+    holder = LedgerHolder(mesh, request, offered)
+    slate = await sponsored_slate(request, columns, blended.organic, rows, offered, holder)
 
     # Answer.
     page = slate.chosen[request.offset :]
     shown = await snippets(mesh, request, rows[page].tolist(), candidates.read_as)
-    return answer(request, candidates, rows, blended, objectives, slate, shown)
+    return answer(request, candidates, rows, blended, slate, shown)

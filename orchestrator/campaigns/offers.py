@@ -80,12 +80,9 @@ def _nothing(book: CampaignBook) -> Offers:
     return Offers(book, none, none, np.zeros(0, np.float32), none, none)
 
 
-def _uncapped(mesh: Mesh, request: Admitted, book: CampaignBook) -> Int64:
+def _uncapped(request: Admitted, book: CampaignBook) -> Int64:
     """Slots that the user may have of each campaign, after those of the last 24 hours ``[n]``."""
-    shown = mesh.impressions.of(
-        request.message.user_id, request.now_unix_s, but_request=request.request_id
-    )
-    counts = Counter(one.campaign_id for one in shown if one.campaign_id)
+    counts = Counter(one.campaign_id for one in request.shown_lately if one.campaign_id)
     room = book.caps_per_day(request.snapshot.policy.frequency_cap_per_day)
     for campaign_id, count in counts.items():
         row = book.row_of.get(campaign_id)
@@ -141,7 +138,7 @@ def offers(mesh: Mesh, request: Admitted) -> Offers:
     price, remaining = mesh.pacing.of(book)
     bound = surface.campaigns.largest_price
     price = np.clip(price, -bound, bound)
-    room = np.minimum(_uncapped(mesh, request, book), remaining)
+    room = np.minimum(_uncapped(request, book), remaining)
     rows, campaign = snapshot.paid_rows
     held_back = rows[(reached & (room <= 0) & (remaining > 0))[campaign]]
     offered = (reached & (room > 0))[campaign]

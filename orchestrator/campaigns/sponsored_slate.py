@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.campaigns.campaign_ledger import Hold, WantedSlot
-from recmesh.orchestrator.campaigns.offers import CAMPAIGNS, NOBODY, Int32, Offers
-from recmesh.orchestrator.mesh import Mesh
-from recmesh.orchestrator.slate.candidates import Bool, Float32, SlateCandidates
+from recmesh.orchestrator.campaigns.offers import NOBODY, Int32, Offers
+from recmesh.orchestrator.page_request import PageRequest
+from recmesh.orchestrator.slate.candidates import Bool, Float32, Float64, SlateCandidates
+from recmesh.orchestrator.slate.chance import draws
 from recmesh.orchestrator.slate.select import Slate, select
 
 MOST_ATTEMPTS = 4
@@ -34,8 +35,22 @@ class SponsoredSlate:
     """Rules of the slate that gave way."""
     paid_by: Int32
     """Row of the campaign book that pays for each candidate's slot, or ``NOBODY`` ``[n]``."""
+    propensity: Float64
+    """Of each slot's candidate, given the slots above and what campaigns may not have."""
+    chance_loss: Float64
+    """What each slot adds less than the best that it could have had, ≥ 0."""
     organic_loss: float = 0.0
     """Share of the utility of the page without campaigns that they cost, in [0, 1]."""
+
+
+class SlotHolder(Protocol):
+    """Makes sponsored slots durable."""
+
+    async def __call__(
+        self, wanted: Sequence[WantedSlot], slate: SponsoredSlate
+    ) -> list[Hold] | None:
+        """What became of each slot that ``slate`` would show on this page; None: nobody answers."""
+        ...
 
 
 def _value(utility: Float32, chosen: Int32) -> float:
@@ -70,15 +85,15 @@ class _Attempts:
 
     def __init__(
         self,
-        mesh: Mesh,
-        request: Admitted,
+        request: PageRequest,
         candidates: SlateCandidates,
         organic: Float32,
         rows: Int32,
         offers: Offers,
     ) -> None:
-        self._mesh = mesh
         self._request = request
+        chance = request.surface.slate.temperature > 0
+        self._draws = draws(request.request_id, request.slots) if chance else None
         self._candidates = candidates
         self._organic = organic
         self._rows = rows
@@ -93,7 +108,12 @@ class _Attempts:
         return self._selected(_without(self._candidates, self._refused))
 
     def _selected(self, candidates: SlateCandidates) -> Slate:
-        return select(candidates, self._request.surface.slate, self._request.slots)
+        return select(candidates, self._request.surface.slate, self._request.slots, self._draws)
+
+    def sponsored(self, slate: Slate, loss: float = 0.0) -> SponsoredSlate:
+        return SponsoredSlate(
+            slate.chosen, slate.relaxed, self.paid_by, slate.propensity, slate.chance_loss, loss
+        )
 
     def on_page(self, slate: Slate) -> Int32:
         """Sponsored positions of the page, earlier pages' left out."""
@@ -119,21 +139,12 @@ class _Attempts:
     def dearest(self, paid: Int32) -> int:
         return int(self.paid_by[paid[int(np.argmin(self._organic[paid]))]])
 
-    async def hold(self, paid: Int32) -> list[Hold] | None:
-        ledger, request, book = self._mesh.ledger, self._request, self._offers.book
-        assert ledger is not None
-        ids = request.catalog.item_ids
-        wanted = [
-            WantedSlot(ids[int(self._rows[i])], book.campaign_ids[int(self.paid_by[i])])
+    def wanted(self, paid: Int32) -> list[WantedSlot]:
+        ids, campaign_ids = self._request.catalog.item_ids, self._offers.book.campaign_ids
+        return [
+            WantedSlot(ids[int(self._rows[i])], campaign_ids[int(self.paid_by[i])])
             for i in paid.tolist()
         ]
-        return await request.calls.ask(
-            CAMPAIGNS,
-            request.surface.source_timeout_s,
-            lambda timeout_s: ledger.hold(
-                request.request_id, request.message.user_id, wanted, timeout_s=timeout_s
-            ),
-        )
 
     def take_refusals(self, paid: Int32, holds: Sequence[Hold]) -> bool:
         """Leaves out who was refused; returns whether anybody was."""
@@ -141,50 +152,48 @@ class _Attempts:
         for i, hold in zip(paid.tolist(), holds, strict=True):
             if hold is not Hold.HELD:
                 self.refuse(int(self.paid_by[i]))
-            if hold is Hold.SPENT:
-                self._mesh.pacing.spent(self._offers.book, int(self.paid_by[i]))
         # What a campaign has already been granted for this page, it keeps.
         self._refused[held] = False
         return len(held) < len(holds)
 
 
 async def sponsored_slate(
-    mesh: Mesh,
-    request: Admitted,
+    request: PageRequest,
     candidates: SlateCandidates,
     organic: Float32,
     rows: Int32,
     offers: Offers,
+    hold: SlotHolder,
 ) -> SponsoredSlate:
     """Selects, and holds what is sponsored.
 
     Args:
-        mesh: whose ledger is asked.
         request: what was asked.
         candidates: as columns ``[n]``, with prices.
         organic: their utility to the user alone ``[n]``, by which losses are measured.
         rows: their catalog rows ``[n]``.
         offers: who pays for what.
+        hold: asks the ledger.
 
     Returns:
         A slate whose sponsored slots on this page are durable; without any where the ledger did
         not answer, which the page's sources say.
     """
-    attempts = _Attempts(mesh, request, candidates, organic, rows, offers)
+    attempts = _Attempts(request, candidates, organic, rows, offers)
     for _ in range(MOST_ATTEMPTS):
         slate = attempts.next_slate()
         paid = attempts.on_page(slate)
         if not len(paid):
-            return SponsoredSlate(slate.chosen, slate.relaxed, attempts.paid_by)
+            return attempts.sponsored(slate)
         loss = attempts.loss(slate)
         if loss > request.surface.campaigns.most_organic_loss:
             attempts.refuse(attempts.dearest(paid))
             continue
-        holds = await attempts.hold(paid)
+        shown = attempts.sponsored(slate, loss)
+        holds = await hold(attempts.wanted(paid), shown)
         if holds is None:
             break
         if not attempts.take_refusals(paid, holds):
-            return SponsoredSlate(slate.chosen, slate.relaxed, attempts.paid_by, loss)
+            return shown
     attempts.refuse_all()
-    slate = attempts.next_slate()
-    return SponsoredSlate(slate.chosen, slate.relaxed, attempts.paid_by)
+    return attempts.sponsored(attempts.next_slate())

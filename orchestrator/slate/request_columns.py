@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.campaigns.offers import NOBODY, Offers
 from recmesh.orchestrator.catalog import Catalog
-from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.page_request import PageRequest
 from recmesh.orchestrator.recent_impressions import Impression
 from recmesh.orchestrator.slate.candidates import (
     Float32,
@@ -72,19 +71,14 @@ def _counted(codes: Int64, of: Int64) -> Int32:
     return np.where(known[at] == of, counts[at], 0).astype(np.int32)
 
 
-def _recently(
-    mesh: Mesh, request: Admitted, author: Int64, sponsor: Int64, offers: Offers
-) -> _Shown | None:
+def _recently(request: PageRequest, author: Int64, sponsor: Int64, offers: Offers) -> _Shown | None:
     """None: no rule asks, or the user was shown nothing of late."""
     rules = request.surface.slate
     caps = rules.max_per_topic_recently, rules.max_per_author_recently
     if caps == (None, None) and rules.max_per_sponsor_recently is None:
         return None
     since = request.now_unix_s - 3600 * rules.recently_h
-    impressions = mesh.impressions.of(
-        request.message.user_id, request.now_unix_s, but_request=request.request_id
-    )
-    shown = [one for one in impressions if one.time_unix_s > since]
+    shown = [one for one in request.shown_lately if one.time_unix_s > since]
     if not shown:
         return None
     catalog = request.catalog
@@ -123,7 +117,7 @@ def _counts(
     )
 
 
-def _dealt(request: Admitted, author: Int64, sponsor: Int64, offers: Offers) -> _Shown | None:
+def _dealt(request: PageRequest, author: Int64, sponsor: Int64, offers: Offers) -> _Shown | None:
     """What a session's slate holds already; None: nothing."""
     if not request.dealt:
         return None
@@ -144,12 +138,11 @@ def _added(one: Float64 | None, other: Float32 | None) -> Float32 | None:
 
 
 def slate_candidates(
-    mesh: Mesh, request: Admitted, rows: Int32, utility: Float32, offers: Offers
+    request: PageRequest, rows: Int32, utility: Float32, offers: Offers
 ) -> SlateCandidates:
     """The candidates as the slate solver takes them.
 
     Args:
-        mesh: what it knows of the user's last hours.
         request: what was asked.
         rows: catalog rows ``[n]``.
         utility: blended ``[n]``.
@@ -166,7 +159,7 @@ def slate_candidates(
         campaign = paid_by.astype(np.int64) + 1
         room = np.where(sponsored, offers.room[paid_by], 0).astype(np.int32)
         sponsor = np.where(sponsored, offers.book.sponsor_code[paid_by], 0)
-    recently = _recently(mesh, request, author, sponsor, offers)
+    recently = _recently(request, author, sponsor, offers)
     dealt = _dealt(request, author, sponsor, offers)
     explores = None
     if rules.exploration_slots:

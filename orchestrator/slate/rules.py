@@ -48,6 +48,10 @@ class SlateRules(BaseModel):
     """Never relaxed."""
     recently_h: float = Field(gt=0, le=24, default=24.0)
     """How long ago "recently" begins, in hours."""
+    temperature: float = Field(ge=0, le=1, default=0.0)
+    """Of chance in filling slots, in units of utility; 0: there is none."""
+    most_chance_loss: float = Field(ge=0, le=1, default=0.02)
+    """The most utility that chance may cost a slot."""
     sponsored_share: float = Field(ge=0, le=1, default=0.0)
     """Largest share of sponsored slots, wherever the user stops; never relaxed."""
     sponsored_spacing: int = Field(ge=0, default=0)

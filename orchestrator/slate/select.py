@@ -2,8 +2,9 @@
 
 A slate's value is the sum over its items of utility, less what likeness to the items selected
 before costs, less how far its topics are from the user's interests. Each slot goes to the
-candidate that adds most. A slot depends on earlier slots and on pins alone, never on how many
-slots are asked for, so that pages are cuts of one slate.
+candidate that adds most, or where the rules ask for chance, to one drawn from those that add
+nearly as much. A slot depends on earlier slots and on pins alone, never on how many slots are
+asked for, so that pages are cuts of one slate.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from recmesh.orchestrator.slate.candidates import (
     TopicSets,
 )
 from recmesh.orchestrator.slate.caps import SoftCaps
+from recmesh.orchestrator.slate.chance import drawn, probabilities
 from recmesh.orchestrator.slate.dpp import Dpp
 from recmesh.orchestrator.slate.interest_match import InterestMatch
 from recmesh.orchestrator.slate.mmr import Mmr
@@ -45,6 +47,10 @@ class Slate:
     """Utility less costs, of the chosen and of pins at later slots."""
     bound: float
     """No slate of as many slots, with the same pins, that breaks no other rules is worth more."""
+    propensity: Float64
+    """Probability of each slot's candidate, given the slots above ``[len(chosen)]``, in (0, 1]."""
+    chance_loss: Float64
+    """What each slot adds less than the best that it could have had ``[len(chosen)]``, ≥ 0."""
 
     @property
     def gap(self) -> float:
@@ -55,7 +61,12 @@ class Slate:
 class _Filling:
     """A slate in the making."""
 
-    def __init__(self, candidates: SlateCandidates, rules: SlateRules, slots: int) -> None:
+    def __init__(
+        self, candidates: SlateCandidates, rules: SlateRules, slots: int, draws: Float64 | None
+    ) -> None:
+        self.draws = draws
+        self.propensity: list[float] = []
+        self.chance_loss: list[float] = []
         pin_slots = candidates.pin_slot
         horizon = slots if pin_slots is None else max(slots, int(pin_slots.max(initial=0)))
         self.candidates, self.rules = candidates, rules
@@ -90,8 +101,11 @@ class _Filling:
     def _explores(self, i: int) -> bool:
         return self.candidates.explores is not None and bool(self.candidates.explores[i])
 
-    def best(self, slot: int) -> int | None:
-        """Who adds most in this slot, among those who need least relaxed; None: nobody may."""
+    def gain(self, slot: int) -> Float64 | None:
+        """What each adds in this slot ``[n]``; -inf but for those who need least relaxed.
+
+        None: nobody may have it.
+        """
         needed = self.caps.needed
         if slot in self.rules.exploration_slots:
             explores = self.candidates.explores
@@ -108,7 +122,21 @@ class _Filling:
         gain = self.worth - self.rules.diversity_strength * self.diversity.cost
         if self.interests is not None:
             gain -= self.rules.calibration_weight * self.interests.cost()
-        return int(np.where(needed == least, gain, -np.inf).argmax())
+        return np.where(needed == least, gain, -np.inf)
+
+    def best(self, slot: int) -> int | None:
+        """Who is to have this slot; None: nobody may."""
+        gain = self.gain(slot)
+        if gain is None:
+            return None
+        rules = self.rules
+        if self.draws is None or rules.temperature <= 0:
+            return int(gain.argmax())
+        probability = probabilities(gain, rules.temperature, rules.most_chance_loss)
+        i = drawn(probability, float(self.draws[slot - 1]))
+        self.propensity[-1] = float(probability[i])
+        self.chance_loss[-1] = float(gain.max() - gain[i])
+        return i
 
     def pin(self) -> dict[int, int]:
         """Selects the pinned before all others, wherever they will stand; by slot.
@@ -144,6 +172,8 @@ class _Filling:
         chosen: list[int] = []
         while len(chosen) < slots:
             slot = len(chosen) + 1
+            self.propensity.append(1.0)
+            self.chance_loss.append(0.0)
             i = pins.pop(slot, None)
             if i is None:
                 i = self.best(slot)
@@ -164,7 +194,9 @@ class _Filling:
         return (*names, PINS) if self.pins_move else names
 
 
-def select(candidates: SlateCandidates, rules: SlateRules, slots: int) -> Slate:
+def select(
+    candidates: SlateCandidates, rules: SlateRules, slots: int, draws: Float64 | None = None
+) -> Slate:
     """Chooses and orders the slots.
 
     Ties go to the earlier candidate. Fewer slots than asked for are filled when candidates
@@ -174,8 +206,10 @@ def select(candidates: SlateCandidates, rules: SlateRules, slots: int) -> Slate:
         candidates: of one request.
         rules: of the surface.
         slots: to fill, at least 0.
+        draws: a number in [0, 1) for each slot, by which chance decides ``[≥ slots]``; None:
+            there is no chance.
     """
-    filling = _Filling(candidates, rules, slots)
+    filling = _Filling(candidates, rules, slots, draws)
     eligible = filling.left.copy()
     pins = filling.pin()
     pinned = np.zeros(len(candidates), bool)
@@ -217,4 +251,48 @@ def select(candidates: SlateCandidates, rules: SlateRules, slots: int) -> Slate:
             bound = min(bound, pins_value - pins_cost + added)
             at += 1 / (step + 3) * (interests.of(np.concatenate([by, pins_at])) - at)
     # A slate that reaches its bound may lie above it by a rounding error.
-    return Slate(chosen, filling.relaxed(), value, max(value, bound))
+    return Slate(
+        chosen,
+        filling.relaxed(),
+        value,
+        max(value, bound),
+        np.array(filling.propensity[: len(chosen)]),
+        np.array(filling.chance_loss[: len(chosen)]),
+    )
+
+
+def propensities(candidates: SlateCandidates, rules: SlateRules, chosen: Int32) -> Float64:
+    """With which the rules would have filled each of a slate's slots, given those above.
+
+    Args:
+        candidates: of one request.
+        rules: under which the slate is judged; they need not be those that filled it.
+        chosen: the slate, first slot first ``[slots]``.
+
+    Returns:
+        Probabilities ``[slots]``: 1 for pins at their slots. From a slot on that these rules
+        never fill so, all are 0.
+    """
+    filling = _Filling(candidates, rules, len(chosen), None)
+    pins = filling.pin()
+    found = np.zeros(len(chosen))
+    for place, i in enumerate(chosen.tolist()):
+        slot = place + 1
+        pinned = pins.pop(slot, None)
+        if pinned is not None:
+            if pinned != i:
+                break
+            found[place] = 1.0
+            continue
+        gain = filling.gain(slot)
+        if gain is None:
+            moved = filling.moved_up(pins, slot)
+            if moved != i:
+                break
+            found[place] = 1.0
+            continue
+        found[place] = probabilities(gain, rules.temperature, rules.most_chance_loss)[i]
+        if not found[place]:
+            break
+        filling.take(i, slot)
+    return found

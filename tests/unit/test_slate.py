@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 
 from recmesh.offline.evaluation.exact_slate import SlateProblem, best_slate
 from recmesh.orchestrator.slate.candidates import SlateCandidates
+from recmesh.orchestrator.slate.chance import draws
 from recmesh.orchestrator.slate.rules import PINS, RELAXATION_ORDER, SlateRules
-from recmesh.orchestrator.slate.select import Slate, select
+from recmesh.orchestrator.slate.select import Slate, propensities, select
 
 INSTANCES = max(1000, settings.default.max_examples)
 """10,000 with ``--hypothesis-profile=thorough``."""
@@ -24,9 +27,10 @@ class Instance:
     candidates: SlateCandidates
     rules: SlateRules
     slots: int
+    draws: np.ndarray
 
     def slate(self) -> Slate:
-        return select(self.candidates, self.rules, self.slots)
+        return select(self.candidates, self.rules, self.slots, self.draws)
 
 
 def drawn(seed: int, n: int, slots: int) -> Instance:
@@ -88,8 +92,10 @@ def drawn(seed: int, n: int, slots: int) -> Instance:
         sponsored_share=float(rng.choice([0.0, 0.3, 0.5, 1.0])),
         sponsored_spacing=int(rng.integers(0, 4)),
         exploration_slots=tuple(rng.integers(1, 9, int(rng.integers(0, 3))).tolist()),
+        temperature=float(rng.choice([0.0, 0.0, 0.05, 0.5])),
+        most_chance_loss=float(rng.choice([0.0, 0.1, 1.0])),
     )
-    return Instance(candidates, rules, slots)
+    return Instance(candidates, rules, slots, draws(str(seed), slots))
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -207,10 +213,54 @@ def test_the_bound_is_above_the_best_and_the_best_above_the_slate(instance: Inst
 @settings(max_examples=200, deadline=None)
 @given(instances, st.integers(0, 12))
 def test_pages_are_cuts_of_one_slate(instance: Instance, first: int) -> None:
-    whole = instance.slate().chosen
-    page = select(instance.candidates, instance.rules, min(first, instance.slots)).chosen
+    first = min(first, instance.slots)
+    page = select(instance.candidates, instance.rules, first, draws("r", first)).chosen
+    whole = select(
+        instance.candidates, instance.rules, instance.slots, draws("r", instance.slots)
+    ).chosen
     np.testing.assert_array_equal(page, whole[: len(page)])
     assert len(page) == min(first, len(whole))
+
+
+@settings(max_examples=INSTANCES, deadline=None)
+@given(instances)
+def test_propensities_are_those_of_the_choice(instance: Instance) -> None:
+    slate = instance.slate()
+    assert len(slate.propensity) == len(slate.chance_loss) == len(slate.chosen)
+    assert ((slate.propensity > 0) & (slate.propensity <= 1)).all()
+    assert (slate.chance_loss >= 0).all()
+    assert (slate.chance_loss <= instance.rules.most_chance_loss + 1e-12).all()
+    if instance.rules.temperature == 0:
+        assert (slate.propensity == 1).all()
+    assume(PINS not in slate.relaxed)
+    again = propensities(instance.candidates, instance.rules, slate.chosen)
+    np.testing.assert_array_equal(again, slate.propensity)
+
+
+def test_slots_are_drawn_as_often_as_their_propensities_say() -> None:
+    candidates = page([0.5, 0.48, 0.45, 0.2], [1, 1, 2, 4])
+    rules = SlateRules(
+        diversity="dpp", diversity_strength=0.1, temperature=0.05, most_chance_loss=0.2
+    )
+    n = 4000
+    slates = [select(candidates, rules, 2, draws(f"r{i}", 2)) for i in range(n)]
+    counted = Counter(tuple(slate.chosen.tolist()) for slate in slates)
+    for pair in itertools.permutations(range(4), 2):
+        chance = float(np.prod(propensities(candidates, rules, np.array(pair, np.int32))))
+        spread = np.sqrt(n * chance * (1 - chance))
+        assert abs(counted[pair] - n * chance) <= 4 * spread
+    assert all(3 not in pair for pair in counted), "it would cost more than chance may"
+    every = itertools.permutations(range(4), 2)
+    total = sum(
+        np.prod(propensities(candidates, rules, np.array(pair, np.int32))) for pair in every
+    )
+    assert total == pytest.approx(1.0)
+
+
+def test_other_rules_give_a_slate_they_would_not_choose_no_chance() -> None:
+    candidates = page([0.9, 0.8, 0.1], [1, 2, 4])
+    other = np.array([0, 2, 1], np.int32)
+    assert propensities(candidates, SlateRules(), other).tolist() == [1, 0, 0]
 
 
 @settings(max_examples=200, deadline=None)
