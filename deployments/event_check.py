@@ -14,6 +14,7 @@ from typing import TypeAlias
 from recmesh.orchestrator.attribution_token import Attribution, AttributionTokens
 from recmesh.storage.errors import DataError, InvalidRequestError
 from recmesh.storage.event_log import CheckedEvent, Row
+from recmesh.storage.event_tables import arms_text
 from recmesh.storage.interchange import EVENT_TYPES
 from recmesh.v1 import feedback_pb2
 
@@ -78,6 +79,7 @@ class EventCheck:
             "request_id": "",
             "campaign_id": "",
             "policy_version": "",
+            "experiment_arms": "",
         }
         try:
             _check_fields(event, now_unix_s)
@@ -105,6 +107,7 @@ class EventCheck:
             "request_id": content.request_id,
             "policy_version": content.policy_version,
             "surface": content.surface,
+            "experiment_arms": arms_text(page.arms_at(rank)),
         }
         if rank:
             row |= {"rank": rank, "campaign_id": page.campaign_at(rank)}

@@ -105,6 +105,7 @@ class SwipeMethods:
                 card=card,
                 attribution_token=page.attribution_token,
                 degraded=degraded or page.degraded,
+                versions=page.versions,
             )
             request = await self._next(requests)
             if request is None:

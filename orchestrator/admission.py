@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.deadline import Deadline
@@ -34,6 +34,10 @@ class Admitted(PageRequest):
     tokens: AttributionTokens
     started_s: float
     """Monotonic clock."""
+    arms: Mapping[str, str] = field(default_factory=dict)
+    """Of the experiments that the page takes part in, by experiment."""
+    without_campaigns: frozenset[str] = frozenset()
+    """Campaigns that an experiment leaves out; ``*``: all."""
 
     @property
     def embedding_version(self) -> str:
@@ -82,6 +86,11 @@ def admit(
     """
     started_s = time.monotonic()
     snapshot = mesh.snapshot
+    # By the clock, not by the request's own time, which its caller may choose.
+    assigned = mesh.experiments.of(
+        message.user_id, message.surface, snapshot.campaigns, time.time()
+    )
+    snapshot = snapshot.made_by(assigned.making)
     surface = snapshot.policy.surfaces.get(message.surface)
     if surface is None:
         raise InvalidRequestError(
@@ -139,4 +148,6 @@ def admit(
         preferences={} if surface.front else dict(message.objective_preferences),
         shown_lately=tuple(shown),
         dealt=dealt,
+        arms=assigned.arms,
+        without_campaigns=assigned.without_campaigns,
     )

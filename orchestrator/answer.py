@@ -63,6 +63,7 @@ def _attribution_token(
         item_ids=[slot.item_id for slot in slots],
         first_rank=request.offset + 1,
         campaigns={s.rank: s.sponsorship.campaign_id for s in slots if s.sponsorship.campaign_id},
+        arms=request.arms,
     )
 
 
@@ -79,6 +80,7 @@ def _describe_state(response: recommendation_pb2.RecommendResponse, request: Adm
     response.degraded = len(response.degradations) > 0
     response.versions.policy = request.snapshot.policy.version
     response.versions.catalog = request.catalog.version
+    response.versions.experiment_arms.update(request.arms)
     if request.snapshot.embedding is not None and "vector-index" in request.calls.statuses:
         response.versions.embedding = request.snapshot.embedding.version
     response.latency.FromNanoseconds(int((time.monotonic() - request.started_s) * 1e9))

@@ -14,6 +14,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -24,6 +25,15 @@ from recmesh.v1 import attribution_pb2
 MAC_BYTES = 16
 USER_HASH_BYTES = 8
 ITEM_HASH_BYTES = 4
+
+
+class Picks(NamedTuple):
+    """Who picked the slots of a page that two arms of an experiment filled in turn."""
+
+    experiment: str
+    arms: Sequence[str]
+    of_slot: Sequence[int]
+    """Place in ``arms`` of the one that picked each slot, in the order of the ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,18 @@ class Attribution:
         """The campaign that the slot counts for; empty: none."""
         return next((s.campaign_id for s in self.content.sponsored if s.rank == rank), "")
 
+    def arms_at(self, rank: int) -> dict[str, str]:
+        """Arms by experiment; of an interleaved page, the arm that picked the slot of this rank.
+
+        Args:
+            rank: 0: no slot of the page, so that an interleaved page's is of neither arm.
+        """
+        arms = dict(self.content.experiment_arms)
+        draft, slot = self.content.draft, rank - self.content.first_rank
+        if 0 <= slot < len(draft.picks) and draft.picks[slot] < len(draft.arms):
+            arms[draft.experiment] = draft.arms[draft.picks[slot]]
+        return arms
+
 
 class AttributionTokens:
     """Issues tokens of pages and verifies what comes back."""
@@ -78,6 +100,8 @@ class AttributionTokens:
         item_ids: Sequence[str],
         first_rank: int = 1,
         campaigns: Mapping[int, str] | None = None,
+        arms: Mapping[str, str] | None = None,
+        picks: Picks | None = None,
     ) -> str:
         """The token of a page as callers see it: base64url without padding.
 
@@ -90,6 +114,8 @@ class AttributionTokens:
             item_ids: in the order of their ranks.
             first_rank: of the first item.
             campaigns: by rank, of the slots that are paid for.
+            arms: by experiment, of those that the page took part in.
+            picks: who picked the slots, where two arms did.
         """
         key, id_key = self._keys[0]
         content = attribution_pb2.Attribution(
@@ -98,12 +124,17 @@ class AttributionTokens:
             policy_version=policy_version,
             issued_at_unix_s=issued_at_unix_s,
             first_rank=first_rank,
+            experiment_arms=arms,
         )
         page = Attribution(content, id_key)
         content.user_hash = page.hash_of(user_id, USER_HASH_BYTES)
         content.item_hashes = b"".join(page.hash_of(item, ITEM_HASH_BYTES) for item in item_ids)
         for rank, campaign_id in (campaigns or {}).items():
             content.sponsored.add(rank=rank, campaign_id=campaign_id)
+        if picks is not None:
+            content.draft.experiment = picks.experiment
+            content.draft.arms.extend(picks.arms)
+            content.draft.picks = bytes(picks.of_slot)
         serialised = content.SerializeToString()
         return _encoded(_mac(key, serialised) + serialised)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -10,6 +10,7 @@ from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
 from recmesh.orchestrator.campaigns.pacing_board import PacingBoard
 from recmesh.orchestrator.catalog import Catalog, Int32, Int64, item_catalog, user_catalog
+from recmesh.orchestrator.experiments.served_experiments import PageMaking, ServedExperiments
 from recmesh.orchestrator.live_histories import LiveHistories
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
@@ -49,6 +50,25 @@ class Snapshot:
             embedding,
         )
 
+    def made_by(self, making: PageMaking) -> Snapshot:
+        """The same data under the policy and embedding version of an arm; itself where none is.
+
+        Made once for each.
+        """
+        policy, embedding = making.policy or self.policy, making.embedding or self.embedding
+        if policy is self.policy and embedding is self.embedding:
+            return self
+        key = policy.version, embedding.collection if embedding else ""
+        found = self._otherwise_made.get(key)
+        if found is None:
+            found = replace(self, policy=policy, embedding=embedding)
+            self._otherwise_made[key] = found
+        return found
+
+    @cached_property
+    def _otherwise_made(self) -> dict[tuple[str, str], Snapshot]:
+        return {}
+
     @cached_property
     def paid_rows(self) -> tuple[Int32, Int64]:
         """Item rows that campaigns pay for, and the row of the campaign ``[links]``."""
@@ -74,3 +94,4 @@ class Mesh:
     """Holds sponsored slots; None: there are none."""
     pacing: PacingBoard = field(default_factory=PacingBoard)
     impressions: RecentImpressions = field(default_factory=RecentImpressions)
+    experiments: ServedExperiments = field(default_factory=ServedExperiments)

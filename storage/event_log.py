@@ -54,6 +54,8 @@ COLUMNS = pa.schema(
         ("request_id", pa.string()),  # of the page that showed the item; empty: no page did
         ("campaign_id", pa.string()),  # of the slot on that page; empty: not sponsored
         ("policy_version", pa.string()),  # that made that page
+        # JSON object of arms by experiment that the page took part in; empty: in none
+        ("experiment_arms", pa.string()),
         # false: a page's impression of the item counted before, or its sponsored slot's click
         ("counted", pa.bool_()),
     ]

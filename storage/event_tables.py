@@ -5,6 +5,9 @@ Migrations make the tables (:mod:`recmesh.storage.migrations`).
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
 from recmesh.storage.catalog_tables import METADATA
@@ -32,9 +35,18 @@ EVENTS = sa.Table(
     sa.Column("campaign_id", sa.Text, nullable=False),
     sa.Column("policy_version", sa.Text, nullable=False),
     sa.Column("counted", sa.Boolean, nullable=False),
+    sa.Column("experiment_arms", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("caller", "event_id", name="uq_events_caller_event_id"),
 )
-"""``time`` is the client's, ``received_at`` the server's; texts are empty where unknown."""
+"""``time`` is the client's, ``received_at`` the server's; texts are empty where unknown.
+
+``experiment_arms`` is a JSON object of arms by experiment as :func:`arms_text` writes it."""
+
+
+def arms_text(arms: Mapping[str, str]) -> str:
+    """Arms by experiment as the events' column holds them; empty: there are none."""
+    return json.dumps(dict(arms), sort_keys=True, separators=(",", ":")) if arms else ""
+
 
 IS_SLOT = sa.text("event_type = 'impression' AND request_id <> '' AND counted")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.campaigns.campaign_book import Audience, Bool, CampaignBook, Int64
 from recmesh.orchestrator.catalog import Catalog
+from recmesh.orchestrator.experiments.experiment import ALL
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.page_token import MAX_SLOTS
 from recmesh.v1 import common_pb2
@@ -111,12 +112,14 @@ def offers(mesh: Mesh, request: Admitted) -> Offers:
 
     A campaign must run, reach the user by its targeting and their consent, have impressions left,
     and not have been shown to them as often as its cap allows. It pays for no item whose use is
-    off-label where the user is; licences are the filter's.
+    off-label where the user is; licences are the filter's. What an experiment leaves out offers
+    nothing.
     """
     snapshot, surface = request.snapshot, request.surface
     book = snapshot.campaigns
     takes_part = surface.universe == "items" and surface.slate.sponsored_share > 0
-    if not takes_part or not len(book) or mesh.ledger is None:
+    held_out = request.without_campaigns
+    if not takes_part or not len(book) or mesh.ledger is None or ALL in held_out:
         return _nothing(book)
     audience = Audience(
         request.user.specialties,
@@ -125,6 +128,7 @@ def offers(mesh: Mesh, request: Admitted) -> Offers:
         request.user.consents_sponsored,
     )
     reached = book.reaches(audience) & book.running(request.now_unix_s)
+    reached[[book.row_of[one] for one in held_out if one in book.row_of]] = False
     if not reached.any():
         return _nothing(book)
     if not mesh.pacing.known:

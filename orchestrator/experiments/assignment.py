@@ -10,6 +10,7 @@ import hashlib
 
 from recmesh.orchestrator.experiments.experiment import (
     BUCKETS,
+    INTERLEAVED,
     Experiment,
     ExperimentBook,
     Layer,
@@ -42,10 +43,24 @@ def held_out(book: ExperimentBook, unit_id: str) -> bool:
     return bucket(book.holdout_salt, unit_id) < round(book.holdout_share * BUCKETS)
 
 
-def assign(book: ExperimentBook, unit_id: str, now_unix_s: float) -> dict[str, str]:
+def assign(
+    book: ExperimentBook,
+    unit_id: str,
+    now_unix_s: float,
+    *,
+    unit: str = "doctor",
+    surface: str | None = None,
+) -> dict[str, str]:
     """The unit's arm in every experiment that it takes part in now, by experiment.
 
     At most one experiment of each layer. Empty for a unit of the holdout.
+
+    Args:
+        book: all experiments.
+        unit_id: a doctor or a campaign.
+        now_unix_s: when.
+        unit: which of them it is.
+        surface: only experiments that run there; None: all.
     """
     if held_out(book, unit_id):
         return {}
@@ -55,13 +70,19 @@ def assign(book: ExperimentBook, unit_id: str, now_unix_s: float) -> dict[str, s
         for experiment in book.experiments:
             if (
                 experiment.layer == layer.name
+                and experiment.unit == unit
+                and (not surface or not experiment.surfaces or surface in experiment.surfaces)
                 and 0 <= at - experiment.first_bucket < experiment.exposed_buckets
-                and _runs(experiment, now_unix_s)
+                and runs(experiment, now_unix_s)
             ):
-                arms[experiment.name] = arm_of(experiment, layer, unit_id)
+                interleaved = experiment.kind == "interleave"
+                arms[experiment.name] = (
+                    INTERLEAVED if interleaved else arm_of(experiment, layer, unit_id)
+                )
     return arms
 
 
-def _runs(experiment: Experiment, now_unix_s: float) -> bool:
+def runs(experiment: Experiment, now_unix_s: float) -> bool:
+    """Whether units take part at this moment, as many as its ramp says."""
     starts, ends = experiment.starts_at.timestamp(), experiment.ends_at.timestamp()
     return not experiment.killed and starts <= now_unix_s < ends

@@ -8,8 +8,8 @@ Infrastructure", KDD 2010).
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated
+from itertools import combinations
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -21,13 +21,35 @@ BUCKETS = 10_000
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
 
 
+INTERLEAVED = "interleaved"
+"""What the pages of an interleaved experiment have for an arm: their slots are of both."""
+ALL = "*"
+"""Names all campaigns."""
+
+
 class Arm(BaseModel):
-    """One treatment. ``share`` of the experiment's units get it, in (0, 1]."""
+    """One treatment. ``share`` of the experiment's units get it, in (0, 1].
+
+    What it does not say is as without the experiment.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
     share: float = Field(gt=0, le=1)
+    policy: str = ""
+    """Version that makes the pages; empty: the one that is live."""
+    embedding: str = ""
+    """Embedding version that is searched; empty: the one that is live."""
+    without_campaigns: tuple[str, ...] = ()
+    """Campaigns that offer nothing on the pages; :data:`ALL`: none does."""
+    takes_part: bool = True
+    """Whether campaigns of this arm offer anything; where the units are campaigns."""
+
+    @property
+    def steers(self) -> bool:
+        """Whether it says how pages are made."""
+        return bool(self.policy or self.embedding)
 
 
 class Experiment(BaseModel):
@@ -37,6 +59,11 @@ class Experiment(BaseModel):
 
     name: Name
     layer: Name
+    kind: Literal["ab", "interleave"] = "ab"
+    """Each unit gets one arm, or every page has slots of both."""
+    unit: Literal["doctor", "campaign"] = "doctor"
+    surfaces: tuple[Name, ...] = ()
+    """Where it runs; empty: everywhere."""
     arms: tuple[Arm, ...] = Field(min_length=2)
     first_bucket: int = Field(ge=0, lt=BUCKETS)
     buckets: int = Field(ge=1, le=BUCKETS)
@@ -57,6 +84,8 @@ class Experiment(BaseModel):
         total = sum(arm.share for arm in self.arms)
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"arms: shares add up to {total:g}; they must add up to 1")
+        if INTERLEAVED in names:
+            raise ValueError(f"arms: {INTERLEAVED} is the name for pages of both arms")
         too_small = next((arm for arm in self.arms if arm.share * BUCKETS < 1), None)
         if too_small:
             raise ValueError(
@@ -70,6 +99,54 @@ class Experiment(BaseModel):
         if self.starts_at >= self.ends_at:
             raise ValueError(f"ends_at: {self.ends_at} is not after starts_at {self.starts_at}")
         return self
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Experiment:
+        held = [arm.name for arm in self.arms if not arm.takes_part]
+        if self.unit == "campaign":
+            if self.kind == "interleave" or any(
+                arm.steers or arm.without_campaigns for arm in self.arms
+            ):
+                raise ValueError("arms: of campaigns, an arm says takes_part and nothing else")
+            if not held or len(held) == len(self.arms):
+                raise ValueError(
+                    "arms: of campaigns, at least one arm takes part and at least one does not"
+                )
+            if self.surfaces:
+                raise ValueError("surfaces: campaigns take part on all of them or on none")
+        elif held:
+            raise ValueError(f"arms: {held[0]} has takes_part, which is for the unit campaign")
+        if self.kind == "interleave":
+            if len(self.arms) != 2 or self.arms[0].share != self.arms[1].share:
+                raise ValueError("arms: an interleaved page has slots of 2 arms, half and half")
+            if any(arm.without_campaigns for arm in self.arms):
+                raise ValueError("arms: interleaved pages have no campaigns to leave out")
+            ways = {(arm.policy, arm.embedding) for arm in self.arms}
+            if len(ways) < 2:
+                raise ValueError("arms: both are the same, so no slot tells them apart")
+            if not self.surfaces:
+                raise ValueError("surfaces: say where pages are interleaved")
+        return self
+
+    @property
+    def steers(self) -> bool:
+        """Whether it says how pages are made, so that no other may on the same page."""
+        return any(arm.steers for arm in self.arms)
+
+    def shares_surface(self, other: Experiment) -> bool:
+        """Whether a page may take part in both."""
+        mine, others = set(self.surfaces), set(other.surfaces)
+        return not mine or not others or bool(mine & others)
+
+    def may_meet(self, other: Experiment) -> bool:
+        """Whether a unit could take part in both at one moment, were the buckets the same."""
+        return (
+            self.unit == other.unit
+            and not self.killed
+            and not other.killed
+            and self.starts_at < other.ends_at
+            and other.starts_at < self.ends_at
+        )
 
     @property
     def exposed_buckets(self) -> int:
@@ -120,15 +197,25 @@ class ExperimentBook(BaseModel):
                     f"experiments: {experiment.name} is in layer {experiment.layer}, "
                     f"which is not defined; defined: {', '.join(sorted(known)) or 'none'}"
                 )
-        for layer in known:
-            rivals = [e for e in self.experiments if e.layer == layer]
-            for first, second in pairwise(sorted(rivals, key=lambda e: e.first_bucket)):
-                if second.first_bucket < first.first_bucket + first.buckets:
-                    raise ValueError(
-                        f"experiments: {first.name} and {second.name} share bucket "
-                        f"{second.first_bucket} of layer {layer}"
-                    )
+        for first, second in combinations(self.experiments, 2):
+            if not first.may_meet(second):
+                continue
+            if first.layer == second.layer:
+                _require_own_buckets(first, second)
+            elif first.steers and second.steers and first.shares_surface(second):
+                raise ValueError(
+                    f"experiments: {first.name} in layer {first.layer} and {second.name} in layer "
+                    f"{second.layer} both say how the same pages are made; put them in one layer"
+                )
         return self
+
+
+def _require_own_buckets(first: Experiment, second: Experiment) -> None:
+    at = max(first.first_bucket, second.first_bucket)
+    if at < min(e.first_bucket + e.buckets for e in (first, second)):
+        raise ValueError(
+            f"experiments: {first.name} and {second.name} share bucket {at} of layer {first.layer}"
+        )
 
 
 def require_successor(before: Experiment, after: Experiment) -> None:
@@ -140,7 +227,8 @@ def require_successor(before: Experiment, after: Experiment) -> None:
     Raises:
         ConfigurationError: the change would move or take out units.
     """
-    for field in ("name", "layer", "arms", "first_bucket", "buckets", "starts_at"):
+    fixed = ("name", "layer", "kind", "unit", "surfaces", "arms", "first_bucket", "buckets")
+    for field in (*fixed, "starts_at"):
         old, new = getattr(before, field), getattr(after, field)
         if old != new:
             raise ConfigurationError(

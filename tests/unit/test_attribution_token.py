@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recmesh.orchestrator.attribution_token import Attribution, AttributionTokens
+from recmesh.orchestrator.attribution_token import Attribution, AttributionTokens, Picks
 from recmesh.storage.errors import ConfigurationError, DataError
 from recmesh.storage.signing_keys import SigningKeys
 
@@ -41,6 +41,20 @@ def test_a_token_says_what_the_page_was() -> None:
     assert not page.is_of("colleague")
     assert [page.rank_of(item) for item in ("i1", "i2", "i3", "i4", "")] == [11, 12, 13, 0, 0]
     assert [page.campaign_at(rank) for rank in (11, 12, 13, 0)] == ["", "campaign-x", "", ""]
+
+
+def test_a_token_says_which_arms_the_page_was_of() -> None:
+    page = TOKENS.verified(issue(arms={"blend": "tuned", "sponsors": "none"}))
+    assert page.arms_at(11) == page.arms_at(0) == {"blend": "tuned", "sponsors": "none"}
+    assert TOKENS.verified(issue()).arms_at(11) == {}
+
+
+def test_a_slot_of_an_interleaved_page_is_of_the_arm_that_picked_it() -> None:
+    picks = Picks("draft", ("control", "tuned"), (1, 0, 1))
+    page = TOKENS.verified(issue(arms={"draft": "interleaved", "x": "y"}, picks=picks))
+    found = [page.arms_at(rank)["draft"] for rank in (11, 12, 13)]
+    assert found == ["tuned", "control", "tuned"]
+    assert page.arms_at(0) == page.arms_at(14) == {"draft": "interleaved", "x": "y"}
 
 
 def test_a_token_names_neither_user_nor_items() -> None:

@@ -22,6 +22,9 @@ from recmesh.storage.errors import ConfigurationError
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = (START + timedelta(days=1)).timestamp()
+CONTROL: dict[str, Any] = {"name": "control", "share": 0.5}
+TUNED: dict[str, Any] = {"name": "tuned", "share": 0.5}
+OF_CAMPAIGNS = (CONTROL, TUNED | {"takes_part": False})
 UNITS = [f"d{i:06d}" for i in range(20_000)]
 
 
@@ -163,6 +166,21 @@ def test_dates_and_the_kill_switch() -> None:
         ({"ends_at": START}, "is not after starts_at"),
         ({"starts_at": datetime(2026, 3, 1)}, "timezone"),  # noqa: DTZ001
         ({"ramp": 1.5}, "less than or equal to 1"),
+        ({"arms": (CONTROL, TUNED | {"name": "interleaved"})}, "the name for pages of both"),
+        ({"arms": (CONTROL, TUNED | {"takes_part": False})}, "for the unit campaign"),
+        ({"unit": "campaign"}, "at least one does not"),
+        ({"unit": "campaign", "arms": (CONTROL, TUNED | {"policy": "p"})}, "nothing else"),
+        ({"unit": "campaign", "arms": OF_CAMPAIGNS, "surfaces": ["feed"]}, "on all of them"),
+        ({"kind": "interleave", "surfaces": ["feed"]}, "both are the same"),
+        ({"kind": "interleave", "arms": (CONTROL, TUNED | {"policy": "p"})}, "say where"),
+        (
+            {"kind": "interleave", "arms": (CONTROL | {"share": 0.4}, TUNED | {"share": 0.6})},
+            "half and half",
+        ),
+        (
+            {"kind": "interleave", "arms": (CONTROL, TUNED | {"without_campaigns": ["c"]})},
+            "no campaigns to leave out",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -182,6 +200,48 @@ def test_books_that_cannot_work_are_refused() -> None:
         ExperimentBook(layers=(Layer(name="a", salt="same"), Layer(name="b", salt="same")))
 
 
+def test_buckets_are_free_again_once_an_experiment_is_over() -> None:
+    later = {"starts_at": START + timedelta(days=14), "ends_at": START + timedelta(days=28)}
+    for first in (experiment(name="first"), experiment(name="first", killed=True)):
+        book(first, experiment(name="second", **later))
+    book(experiment(name="first", killed=True), experiment(name="second"))
+    book(experiment(name="first"), experiment(name="second", unit="campaign", arms=OF_CAMPAIGNS))
+
+
+def test_one_experiment_at_a_time_says_how_a_page_is_made() -> None:
+    steering = (CONTROL, TUNED | {"policy": "p"})
+    feed = experiment(name="feed", arms=steering, surfaces=["feed"])
+    for other in (
+        {"surfaces": ["feed", "swipe"]},
+        {"surfaces": []},
+        {"surfaces": ["feed"], "arms": (CONTROL, TUNED | {"embedding": "e"})},
+    ):
+        fields = {"name": "other", "layer": "other", "arms": steering} | other
+        with pytest.raises(ValidationError, match="put them in one layer"):
+            book(feed, experiment(**fields))
+    fields = {"name": "other", "layer": "other"}
+    book(feed, experiment(**fields, arms=steering, surfaces=["swipe"]))
+    book(feed, experiment(**fields, arms=(CONTROL, TUNED | {"without_campaigns": ["c"]})))
+
+
+def test_pages_of_both_arms_are_of_no_arm() -> None:
+    arms = (CONTROL, TUNED | {"policy": "p"})
+    drafted = book(experiment(kind="interleave", arms=arms, surfaces=["feed"]))
+    got = [assign(drafted, unit, NOW) for unit in UNITS[:50]]
+    assert got == [{"blend-weights": "interleaved"}] * 50
+
+
+def test_units_and_surfaces_are_told_apart() -> None:
+    whole = book(
+        experiment(name="doctors", surfaces=["feed"]),
+        experiment(name="campaigns", unit="campaign", arms=OF_CAMPAIGNS),
+    )
+    assert set(assign(whole, "x", NOW)) == {"doctors"}
+    assert set(assign(whole, "x", NOW, unit="campaign")) == {"campaigns"}
+    assert set(assign(whole, "x", NOW, surface="feed")) == {"doctors"}
+    assert set(assign(whole, "x", NOW, surface="swipe")) == set()
+
+
 def test_a_running_experiment_moves_no_unit() -> None:
     now = experiment(ramp=0.2)
     require_successor(now, experiment(ramp=0.5))
@@ -190,6 +250,7 @@ def test_a_running_experiment_moves_no_unit() -> None:
         ({"ramp": 0.1}, "ramp cannot fall from 0.2 to 0.1"),
         ({"ramp": 0.2, "first_bucket": 1, "buckets": 10}, "first_bucket cannot change"),
         ({"ramp": 0.2, "layer": "search"}, "layer cannot change"),
+        ({"ramp": 0.2, "surfaces": ["feed"]}, "surfaces cannot change"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             require_successor(now, experiment(**changed))

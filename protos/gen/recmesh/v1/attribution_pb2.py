@@ -24,15 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crecmesh/v1/attribution.proto\x12\nrecmesh.v1\"\xce\x01\n\x0b\x41ttribution\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\t\x12\x18\n\x10issued_at_unix_s\x18\x04 \x01(\x03\x12\x11\n\tuser_hash\x18\x05 \x01(\x0c\x12\x12\n\nfirst_rank\x18\x06 \x01(\r\x12\x13\n\x0bitem_hashes\x18\x07 \x01(\x0c\x12,\n\tsponsored\x18\x08 \x03(\x0b\x32\x19.recmesh.v1.SponsoredSlot\"2\n\rSponsoredSlot\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crecmesh/v1/attribution.proto\x12\nrecmesh.v1\"\xed\x02\n\x0b\x41ttribution\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\t\x12\x18\n\x10issued_at_unix_s\x18\x04 \x01(\x03\x12\x11\n\tuser_hash\x18\x05 \x01(\x0c\x12\x12\n\nfirst_rank\x18\x06 \x01(\r\x12\x13\n\x0bitem_hashes\x18\x07 \x01(\x0c\x12,\n\tsponsored\x18\x08 \x03(\x0b\x32\x19.recmesh.v1.SponsoredSlot\x12\x44\n\x0f\x65xperiment_arms\x18\t \x03(\x0b\x32+.recmesh.v1.Attribution.ExperimentArmsEntry\x12 \n\x05\x64raft\x18\n \x01(\x0b\x32\x11.recmesh.v1.Draft\x1a\x35\n\x13\x45xperimentArmsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x05\x44raft\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\x0c\n\x04\x61rms\x18\x02 \x03(\t\x12\r\n\x05picks\x18\x03 \x01(\x0c\"2\n\rSponsoredSlot\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recmesh.v1.attribution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ATTRIBUTION_EXPERIMENTARMSENTRY']._loaded_options = None
+  _globals['_ATTRIBUTION_EXPERIMENTARMSENTRY']._serialized_options = b'8\001'
   _globals['_ATTRIBUTION']._serialized_start=45
-  _globals['_ATTRIBUTION']._serialized_end=251
-  _globals['_SPONSOREDSLOT']._serialized_start=253
-  _globals['_SPONSOREDSLOT']._serialized_end=303
+  _globals['_ATTRIBUTION']._serialized_end=410
+  _globals['_ATTRIBUTION_EXPERIMENTARMSENTRY']._serialized_start=357
+  _globals['_ATTRIBUTION_EXPERIMENTARMSENTRY']._serialized_end=410
+  _globals['_DRAFT']._serialized_start=412
+  _globals['_DRAFT']._serialized_end=468
+  _globals['_SPONSOREDSLOT']._serialized_start=470
+  _globals['_SPONSOREDSLOT']._serialized_end=520
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,26 @@ class Attribution(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ExperimentArmsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SURFACE_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
@@ -32,6 +52,8 @@ class Attribution(_message.Message):
     FIRST_RANK_FIELD_NUMBER: _builtins.int
     ITEM_HASHES_FIELD_NUMBER: _builtins.int
     SPONSORED_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ARMS_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the request that the page answered."""
     surface: _builtins.str
@@ -50,6 +72,14 @@ class Attribution(_message.Message):
     def sponsored(self) -> _containers.RepeatedCompositeFieldContainer[Global___SponsoredSlot]:
         """The slots that are paid for."""
 
+    @_builtins.property
+    def experiment_arms(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Arm of every experiment that the page took part in, by experiment."""
+
+    @_builtins.property
+    def draft(self) -> Global___Draft:
+        """Who picked the slots of an interleaved page. Absent: it was made by one policy."""
+
     def __init__(
         self,
         *,
@@ -61,14 +91,48 @@ class Attribution(_message.Message):
         first_rank: _builtins.int = ...,
         item_hashes: _builtins.bytes = ...,
         sponsored: _abc.Iterable[Global___SponsoredSlot] | None = ...,
+        experiment_arms: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        draft: Global___Draft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_rank", b"first_rank", "issued_at_unix_s", b"issued_at_unix_s", "item_hashes", b"item_hashes", "policy_version", b"policy_version", "request_id", b"request_id", "sponsored", b"sponsored", "surface", b"surface", "user_hash", b"user_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "experiment_arms", b"experiment_arms", "first_rank", b"first_rank", "issued_at_unix_s", b"issued_at_unix_s", "item_hashes", b"item_hashes", "policy_version", b"policy_version", "request_id", b"request_id", "sponsored", b"sponsored", "surface", b"surface", "user_hash", b"user_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
+
+@_typing.final
+class Draft(_message.Message):
+    """The slots of a page that two arms of an experiment picked in turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    PICKS_FIELD_NUMBER: _builtins.int
+    experiment: _builtins.str
+    """The experiment."""
+    picks: _builtins.bytes
+    """Place in arms of the one that picked each slot, one byte a slot, in the order of the ranks."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its arms."""
+
+    def __init__(
+        self,
+        *,
+        experiment: _builtins.str = ...,
+        arms: _abc.Iterable[_builtins.str] | None = ...,
+        picks: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "experiment", b"experiment", "picks", b"picks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Draft: _TypeAlias = Draft  # noqa: Y015
 
 @_typing.final
 class SponsoredSlot(_message.Message):

@@ -659,7 +659,9 @@ class Versions(_message.Message):
 
     @_builtins.property
     def experiment_arms(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Arm of every experiment the user is in, by experiment id."""
+        """Arm of every experiment that the page took part in, by experiment id. Of a
+        page whose slots two arms picked in turn: "interleaved".
+        """
 
     def __init__(
         self,
@@ -1010,6 +1012,7 @@ class SwipeResponse(_message.Message):
     CARD_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_TOKEN_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session, for resuming."""
     attribution_token: _builtins.str
@@ -1022,6 +1025,10 @@ class SwipeResponse(_message.Message):
     def card(self) -> Global___Recommendation:
         """The card. Every card is a page with one slot, so its rank is 1."""
 
+    @_builtins.property
+    def versions(self) -> Global___Versions:
+        """What the card was chosen with."""
+
     def __init__(
         self,
         *,
@@ -1029,10 +1036,11 @@ class SwipeResponse(_message.Message):
         card: Global___Recommendation | None = ...,
         attribution_token: _builtins.str = ...,
         degraded: _builtins.bool = ...,
+        versions: Global___Versions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "card", b"card", "degraded", b"degraded", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "card", b"card", "degraded", b"degraded", "session_id", b"session_id", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
