@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.deadline import Deadline
+from recmesh.orchestrator.experiments.served_experiments import Drafting
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.objectives.registry import OBJECTIVES
 from recmesh.orchestrator.operating_point import objectives_of
 from recmesh.orchestrator.page_request import PageRequest
 from recmesh.orchestrator.page_token import MAX_SLOTS, PageToken
+from recmesh.orchestrator.policy import Policy, SurfacePolicy
 from recmesh.orchestrator.source_call import SourceCalls
 from recmesh.orchestrator.swipe.session import DealtCard, SwipeSession
 from recmesh.orchestrator.user_store import UserProfile
@@ -22,6 +24,15 @@ from recmesh.v1 import common_pb2, recommendation_pb2
 
 CATALOG = "catalog"
 """Names the catalog among the sources of a page."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The second arm of an interleaved page; the first makes the rest of the request."""
+
+    drafting: Drafting
+    snapshot: Snapshot
+    surface: SurfacePolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +49,8 @@ class Admitted(PageRequest):
     """Of the experiments that the page takes part in, by experiment."""
     without_campaigns: frozenset[str] = frozenset()
     """Campaigns that an experiment leaves out; ``*``: all."""
+    rival: Rival | None = None
+    """Who picks every other slot; None: nobody does."""
 
     @property
     def embedding_version(self) -> str:
@@ -66,6 +79,32 @@ def _features(user: UserProfile) -> common_pb2.UserFeatures:
     )
 
 
+def _surface(policy: Policy, message: recommendation_pb2.RecommendRequest) -> SurfacePolicy:
+    """The rules of the page that is asked for. Raises InvalidRequestError."""
+    surface = policy.surfaces.get(message.surface)
+    if surface is None:
+        raise InvalidRequestError(
+            "surface", f"unknown; this policy has {', '.join(policy.surfaces)}"
+        )
+    if surface.query == "required" and not message.query.strip():
+        raise InvalidRequestError("query", f"required on surface {message.surface}")
+    if surface.query == "none" and message.query:
+        raise InvalidRequestError("query", f"surface {message.surface} takes no query")
+    if not message.query:
+        for field, given in (("snippets", message.snippets), ("as_typed", message.as_typed)):
+            if given:
+                raise InvalidRequestError(field, "only where there is a query")
+    if message.objective_preferences:
+        known = objectives_of(surface.front) or set(OBJECTIVES)
+        if not known.issuperset(message.objective_preferences):
+            raise InvalidRequestError(
+                "objective_preferences",
+                f"unknown objective; known here are {', '.join(sorted(known))}",
+            )
+        surface = surface.at(dict(message.objective_preferences))
+    return surface
+
+
 def admit(
     mesh: Mesh,
     message: recommendation_pb2.RecommendRequest,
@@ -91,27 +130,11 @@ def admit(
         message.user_id, message.surface, snapshot.campaigns, time.time()
     )
     snapshot = snapshot.made_by(assigned.making)
-    surface = snapshot.policy.surfaces.get(message.surface)
-    if surface is None:
-        raise InvalidRequestError(
-            "surface", f"unknown; this policy has {', '.join(snapshot.policy.surfaces)}"
-        )
-    if surface.query == "required" and not message.query.strip():
-        raise InvalidRequestError("query", f"required on surface {message.surface}")
-    if surface.query == "none" and message.query:
-        raise InvalidRequestError("query", f"surface {message.surface} takes no query")
-    if not message.query:
-        for field, given in (("snippets", message.snippets), ("as_typed", message.as_typed)):
-            if given:
-                raise InvalidRequestError(field, "only where there is a query")
-    if message.objective_preferences:
-        known = objectives_of(surface.front) or set(OBJECTIVES)
-        if not known.issuperset(message.objective_preferences):
-            raise InvalidRequestError(
-                "objective_preferences",
-                f"unknown objective; known here are {', '.join(sorted(known))}",
-            )
-        surface = surface.at(dict(message.objective_preferences))
+    surface = _surface(snapshot.policy, message)
+    rival = None
+    if assigned.drafting is not None and session is None:
+        against = mesh.snapshot.made_by(assigned.drafting.makings[1])
+        rival = Rival(assigned.drafting, against, _surface(against.policy, message))
     token = PageToken.decode(message.page_token) if message.page_token else None
     deadline = Deadline.after(min(budget_s, surface.deadline_s))
     store = snapshot.user_store
@@ -150,4 +173,5 @@ def admit(
         dealt=dealt,
         arms=assigned.arms,
         without_campaigns=assigned.without_campaigns,
+        rival=rival,
     )

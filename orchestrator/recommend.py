@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from recmesh.orchestrator.admission import admit
+from recmesh.orchestrator.admission import Admitted, admit
 from recmesh.orchestrator.answer import answer, empty_page
 from recmesh.orchestrator.blending import blend
 from recmesh.orchestrator.campaigns.ledger_holder import LedgerHolder
 from recmesh.orchestrator.campaigns.offers import offers
 from recmesh.orchestrator.campaigns.sponsored_slate import sponsored_slate
 from recmesh.orchestrator.eligibility import filter_candidates
+from recmesh.orchestrator.experiments.drafted_page import drafted_page
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
@@ -40,7 +41,12 @@ async def recommend(
     request = admit(mesh, message, budget_s, session)
     if message.validate_only:
         return empty_page(request)
+    if request.rival is not None:
+        return await drafted_page(mesh, request, request.rival, _filled)
+    return await _filled(mesh, request)
 
+
+async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.RecommendResponse:
     # Retrieve.
     offered = offers(mesh, request)
     candidates = await retrieve(mesh, request, offered)
@@ -49,7 +55,7 @@ async def recommend(
     filtered = filter_candidates(
         request.catalog,
         candidates.rows,
-        message,
+        request.message,
         request.user,
         request.now_unix_s,
         hide_seen=request.surface.hide_seen,

@@ -106,6 +106,7 @@ class ServedExperiments:
             experiment = self._by_name[name]
             if arm_name == INTERLEAVED:
                 drafting = self._drafting(experiment)
+                making = drafting.makings[0]
                 continue
             arm = next(arm for arm in experiment.arms if arm.name == arm_name)
             if arm.steers:

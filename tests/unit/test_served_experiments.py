@@ -26,6 +26,7 @@ from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.embedding_registry import EmbeddingVersion
+from recmesh.storage.errors import UnavailableError
 from recmesh.storage.signing_keys import SigningKeys
 from recmesh.v1 import recommendation_pb2
 from tests.memory_ledger import MemoryLedger
@@ -82,9 +83,9 @@ async def mesh(tmp_path: Path) -> Mesh:
 
 
 async def page(
-    mesh: Mesh, user_id: str = "reader", surface: str = "feed"
+    mesh: Mesh, user_id: str = "reader", **fields: Any
 ) -> recommendation_pb2.RecommendResponse:
-    request = recommendation_pb2.RecommendRequest(surface=surface, user_id=user_id)
+    request = recommendation_pb2.RecommendRequest(surface="feed", user_id=user_id, **fields)
     request.context.time.seconds = NOW_UNIX_S
     return await recommend(mesh, request, math.inf)
 
@@ -165,3 +166,86 @@ async def test_an_arm_searches_its_own_embedding_version(mesh: Mesh) -> None:
     assert made.items is mesh.snapshot.items
     assert mesh.snapshot.made_by(PageMaking(embedding=other)) is made, "made once"
     assert mesh.snapshot.made_by(PageMaking()) is mesh.snapshot
+
+
+def interleaved(**fields: Any) -> ServedExperiments:
+    served = book(
+        experiment({}, {"policy": "rival"}, kind="interleave", surfaces=["feed"], **fields)
+    )
+    rival = policy("rival", model_weights={"popular": 1.0}, objective_weights={"freshness": 1.0})
+    return ServedExperiments(served, {("rival", ""): PageMaking(rival)})
+
+
+async def test_an_interleaved_page_is_drafted_from_the_pages_of_both_arms(mesh: Mesh) -> None:
+    mesh.ledger = None
+    own = [slot.item_id for slot in (await page(mesh)).recommendations]
+    mesh.experiments = interleaved()
+    rival = mesh.experiments.makings["rival", ""].policy
+    assert rival is not None
+    live, mesh.snapshot = mesh.snapshot, replace(mesh.snapshot, policy=rival)
+    mesh.experiments, served = ServedExperiments(), mesh.experiments
+    theirs = [slot.item_id for slot in (await page(mesh)).recommendations]
+    mesh.snapshot, mesh.experiments = live, served
+
+    for number in range(20):
+        answer = await page(mesh, request_id=f"r{number}")
+        shown = [slot.item_id for slot in answer.recommendations]
+        assert len(shown) == len(set(shown)) == 10
+        assert [slot.rank for slot in answer.recommendations] == list(range(1, 11))
+        assert answer.versions.policy == f"{live.policy.version}+rival"
+        assert dict(answer.versions.experiment_arms) == {"test": "interleaved"}
+        content = TOKENS.verified(answer.attribution_token)
+        teams = [content.arms_at(slot.rank)["test"] for slot in answer.recommendations]
+        # Whose turn it is takes the best that is not on the page yet.
+        for place, (item, team) in enumerate(zip(shown, teams, strict=True)):
+            ranking = own if team == "arm-0" else theirs
+            left = [i for i in ranking if i not in shown[:place]]
+            assert not left or item == left[0]
+        assert all({teams[n], teams[n + 1]} == {"arm-0", "arm-1"} for n in range(0, 10, 2))
+
+
+async def test_an_interleaved_page_is_the_same_again_and_pages_are_cuts_of_one_draft(
+    mesh: Mesh,
+) -> None:
+    mesh.experiments = interleaved()
+    whole = await page(mesh, request_id="r", page_size=20)
+    again = await page(mesh, request_id="r", page_size=20)
+    assert whole.recommendations == again.recommendations
+    first = await page(mesh, request_id="r", page_size=10)
+    second = await page(mesh, request_id="r", page_size=10, page_token=first.next_page_token)
+    assert [*first.recommendations, *second.recommendations] == list(whole.recommendations)
+    starts = {
+        TOKENS.verified((await page(mesh, request_id=f"r{n}")).attribution_token).arms_at(1)["test"]
+        for n in range(20)
+    }
+    assert starts == {"arm-0", "arm-1"}, "a coin decides who begins"
+
+
+async def test_an_interleaved_page_has_no_sponsored_slots_and_holds_none(mesh: Mesh) -> None:
+    assert any(s.sponsorship.campaign_id for s in (await page(mesh)).recommendations)
+    assert isinstance(mesh.ledger, MemoryLedger)
+    asked = mesh.ledger.asked
+    mesh.experiments = interleaved()
+    answer = await page(mesh)
+    assert not any(s.sponsorship.campaign_id for s in answer.recommendations)
+    assert mesh.ledger.asked == asked
+
+
+async def test_an_interleaved_page_ends_where_both_arms_have_no_more(mesh: Mesh) -> None:
+    mesh.experiments = interleaved()
+    few = ["i7", "i8", "i9"]
+    answer = await page(mesh, candidate_item_ids=few)
+    assert sorted(slot.item_id for slot in answer.recommendations) == few
+    assert answer.next_page_token == ""
+    assert not (await page(mesh, candidate_item_ids=["unknown"])).recommendations
+
+
+async def test_what_a_source_could_not_say_to_either_arm_is_said(mesh: Mesh) -> None:
+    mesh.experiments = interleaved()
+    client = mesh.models.clients["cf"]
+    assert isinstance(client, FunctionModel)
+    client.failure = UnavailableError("gone")
+    answer = await page(mesh)
+    assert answer.degraded
+    assert "cf" in {d.component for d in answer.degradations}
+    assert len(answer.recommendations) == 10

@@ -648,7 +648,9 @@ class Versions(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     EXPERIMENT_ARMS_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
-    """Version of the policy."""
+    """Version of the policy; of both, joined by "+", where two arms picked the
+    slots in turn.
+    """
     catalog: _builtins.str
     """Version of the catalog snapshot."""
     embedding: _builtins.str
