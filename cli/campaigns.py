@@ -18,10 +18,11 @@ from recmesh.cli.campaigns_rehearse import rehearse_command
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset, opened_database
-from recmesh.deployments.campaign_delivery import CampaignStanding, standings
+from recmesh.deployments.campaign_delivery import CampaignStanding, expected_delivery, standings
 from recmesh.deployments.campaign_traffic import CampaignTraffic
 from recmesh.deployments.current_campaigns import CampaignTerms
 from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
+from recmesh.orchestrator.campaigns.forecast import SHORT_BELOW
 from recmesh.storage.campaign_ledger import Discrepancy, SlotLedger
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import NotFoundError
@@ -34,9 +35,6 @@ campaigns_app = typer.Typer(
     help="What sponsors ordered, what they got, and what a campaign would come to.",
 )
 campaigns_app.command("rehearse")(rehearse_command)
-
-SHORT_BELOW = 0.98
-"""Forecast below which a campaign is called short."""
 
 
 @campaigns_app.command("report")
@@ -71,13 +69,11 @@ def report_command(
         database = opened_database(home)
         try:
             ledger = SlotLedger(database) if database is not None else None
-            found = standings(
-                terms,
-                ledger.counts() if ledger else {},
-                ledger.prices() if ledger else [],
-                CampaignTraffic.read(dataset, database, now_unix_s, terms.page_size),
-                now_unix_s,
-            )
+            counts = ledger.counts() if ledger else {}
+            saved = ledger.prices() if ledger else []
+            traffic = CampaignTraffic.read(dataset, database, now_unix_s, terms.page_size)
+            expected = expected_delivery(terms, counts, saved, traffic, now_unix_s)
+            found = standings(terms, counts, saved, traffic, expected, now_unix_s)
             faults = ledger.audit() if ledger and verify else []
         finally:
             if database is not None:

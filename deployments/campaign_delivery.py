@@ -12,7 +12,7 @@ from recmesh.deployments.campaign_traffic import CampaignTraffic
 from recmesh.deployments.current_campaigns import CampaignTerms
 from recmesh.orchestrator.campaigns.campaign_book import CampaignBook, Int64
 from recmesh.orchestrator.campaigns.forecast import forecast
-from recmesh.orchestrator.campaigns.pacing import Prices, planned
+from recmesh.orchestrator.campaigns.pacing import Float64, Prices, planned
 from recmesh.storage.campaign_ledger import CampaignCounts, SavedPrice
 
 
@@ -82,31 +82,49 @@ def prices_of(
     )
 
 
-def standings(
+def expected_delivery(
     terms: CampaignTerms,
     counts: Mapping[str, CampaignCounts],
     saved: Sequence[SavedPrice],
     traffic: CampaignTraffic,
     now_unix_s: float,
-) -> list[CampaignStanding]:
-    """Every campaign of the book, in its order. Solves a linear program: call it in a thread."""
-    book = terms.book
-    if not len(book):
-        return []
-    got = delivered(book, counts)
-    prices = prices_of(book, saved, got, now_unix_s)
-    due = planned(book, traffic.profile, Prices.start(len(book), 0.0), now_unix_s)
-    expected = forecast(
-        book,
+) -> Float64:
+    """Share of the budget that each campaign will have had at its end ``[campaigns]``.
+
+    Solves a linear program: call it in a thread.
+    """
+    if not len(terms.book):
+        return np.zeros(0)
+    got = delivered(terms.book, counts)
+    return forecast(
+        terms.book,
         traffic.profile,
         traffic.audiences,
-        prices,
+        prices_of(terms.book, saved, got, now_unix_s),
         got,
         now_unix_s=now_unix_s,
         caps_per_day=terms.caps_per_day,
         sponsored_per_page=terms.sponsored_per_page,
         largest_price=terms.largest_price,
     )
+
+
+def standings(
+    terms: CampaignTerms,
+    counts: Mapping[str, CampaignCounts],
+    saved: Sequence[SavedPrice],
+    traffic: CampaignTraffic,
+    expected: Float64,
+    now_unix_s: float,
+) -> list[CampaignStanding]:
+    """Every campaign of the book, in its order.
+
+    ``expected`` is what :func:`expected_delivery` says, or said lately ``[campaigns]``.
+    """
+    book = terms.book
+    prices = prices_of(book, saved, delivered(book, counts), now_unix_s)
+    none = Prices.start(len(book), 0.0)
+    due = planned(book, traffic.profile, none, now_unix_s, traffic.room_per_day(terms))
     nothing = CampaignCounts()
     return [
         CampaignStanding(
@@ -114,7 +132,8 @@ def standings(
             had := counts.get(campaign_id, nothing),
             float(due[row]),
             float(prices.price[row]),
-            float(expected[row]),
+            # What was confirmed since it was foreseen is certain.
+            float(max(expected[row], min(had.confirmed / book.budget[row], 1.0))),
             _state(book, row, had, now_unix_s),
         )
         for row, campaign_id in enumerate(book.campaign_ids)

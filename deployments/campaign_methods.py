@@ -10,6 +10,7 @@ from recmesh.deployments.campaign_delivery import CampaignStanding, CampaignStat
 from recmesh.deployments.campaign_traffic import CampaignTraffic
 from recmesh.deployments.current_campaigns import CampaignTerms, CurrentCampaigns
 from recmesh.deployments.grpc_service import Method
+from recmesh.deployments.kept_forecast import KeptForecast
 from recmesh.storage.campaign_ledger import (
     CampaignCounts,
     HoldOutcome,
@@ -47,6 +48,7 @@ class CampaignMethods:
         self._campaigns = campaigns
         self._traffic = traffic
         self._clock = clock
+        self._forecast = KeptForecast()
         self._commits: GroupCommit[PageWish] = GroupCommit(
             lambda pages: ledger.hold(pages, int(1000 * clock())),
             most_waiting=MOST_WAITING,
@@ -134,13 +136,10 @@ class CampaignMethods:
         for campaign_id in campaign_ids:
             if campaign_id not in terms.book.row_of:
                 raise NotFoundError(f"no campaign {campaign_id!r}")
-        found = standings(
-            terms,
-            self._ledger.counts(),
-            self._ledger.prices(),
-            self._traffic(terms),
-            self._clock(),
-        )
+        counts, saved, traffic = self._ledger.counts(), self._ledger.prices(), self._traffic(terms)
+        now_unix_s = self._clock()
+        expected = self._forecast.of(terms, counts, saved, traffic, now_unix_s)
+        found = standings(terms, counts, saved, traffic, expected, now_unix_s)
         if campaign_ids:
             wanted = [found[terms.book.row_of[campaign_id]] for campaign_id in campaign_ids]
         else:

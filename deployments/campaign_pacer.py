@@ -84,8 +84,11 @@ class CampaignPacer:
         before = prices_of(terms.book, saved, got, now_unix_s)
         if now_unix_s > before.at_unix_s:
             settings = PacingSettings(largest_price=terms.largest_price)
-            profile = self.traffic(terms).profile
-            after = next_prices(terms.book, profile, before, got, now_unix_s, settings)
+            traffic = self.traffic(terms)
+            room = traffic.room_per_day(terms)
+            after = next_prices(
+                terms.book, traffic.profile, before, got, now_unix_s, room, settings
+            )
         else:
             after = before
         self._ledger.save_prices(_saved(terms, after))

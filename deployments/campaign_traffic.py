@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recmesh.orchestrator.campaigns.reach import Audiences
+from recmesh.deployments.current_campaigns import CampaignTerms
+from recmesh.orchestrator.campaigns.reach import Audiences, Float64, room_per_day
 from recmesh.orchestrator.campaigns.traffic_profile import HOUR_S, TrafficProfile
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
@@ -30,6 +31,15 @@ class CampaignTraffic:
 
     profile: TrafficProfile
     audiences: Audiences
+    spans_a_week: bool
+    """Less says too little of who comes."""
+
+    def room_per_day(self, terms: CampaignTerms) -> Float64:
+        """Impressions that each campaign could be given in a day, were it alone ``[campaigns]``;
+        infinite while too little is known of who comes."""
+        if not self.spans_a_week:
+            return np.full(len(terms.book), np.inf)
+        return room_per_day(terms.book, self.audiences, terms.caps_per_day)
 
     @classmethod
     def read(
@@ -64,7 +74,8 @@ class CampaignTraffic:
         else:
             profile, shown, span_s, page_size = _ingested(dataset, page_size)
         days = max(span_s / DAY_S, 1.0)
-        return cls(profile, Audiences.of(dataset.users, shown, days, page_size))
+        audiences = Audiences.of(dataset.users, shown, days, page_size)
+        return cls(profile, audiences, span_s >= ENOUGH_S)
 
 
 def _ingested(dataset: Dataset, page_size: int) -> tuple[TrafficProfile, pa.Table, float, int]:

@@ -2,8 +2,9 @@
 
 A slot is a place of a page that a sponsor pays for, known by the page's request and its item. It
 is held before the page shows it, confirmed by the impression that the event log counts, in the
-same transaction, and lapses when no impression comes in time. An impression that comes later, or
-of a slot that nobody held, confirms it all the same: the signed token of its page vouches for it.
+same transaction, and lapses when no impression comes in time: then it is forgotten. An impression
+that comes later, or of a slot that nobody held, confirms it all the same: the signed token of its
+page vouches for it.
 So what the counts say was delivered is what the events say, always; :meth:`SlotLedger.audit`
 compares them.
 """
@@ -179,7 +180,10 @@ class SlotLedger:
         return outcomes
 
     def lapse(self, held_before_ms: int) -> int:
-        """Lets slots lapse that were held before a moment and are open; returns how many."""
+        """Lets slots lapse that were held before a moment and are open; returns how many.
+
+        In transactions of at most :data:`MOST_LAPSING` slots, so that holds get their turns.
+        """
         lapsed = 0
         old = (
             sa.select(CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id)

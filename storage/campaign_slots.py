@@ -32,6 +32,11 @@ _KNOWN = sa.select(CAMPAIGN_SLOTS).where(
         sa.bindparam("some", expanding=True)
     )
 )
+_FORGET = sa.delete(CAMPAIGN_SLOTS).where(
+    sa.tuple_(CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id).in_(
+        sa.bindparam("some", expanding=True)
+    )
+)
 _COUNTS = [column.name for column in CAMPAIGN_COUNTS.c if column.name != "campaign_id"]
 
 
@@ -73,6 +78,7 @@ class SlotChanges:
             for row in connection.execute(_KNOWN, {"some": some}).mappings()
         }
         self._changed: set[SlotKey] = set()
+        self._forgotten: set[SlotKey] = set()
         self._moved: dict[str, Counter[str]] = {}
 
     def get(self, key: SlotKey) -> Mapping[str, Any] | None:
@@ -87,11 +93,16 @@ class SlotChanges:
         self.move(campaign_id, "held", 1)
 
     def lapse(self, key: SlotKey) -> None:
-        """Closes an open slot."""
+        """Closes an open slot, and forgets it unless it was clicked: whoever names it later finds
+        what a slot is that nobody held."""
         slot = self._slots[key]
-        self._changed.add(key)
         self._close(slot)
-        slot["state"] = LAPSED
+        if slot["clicked"]:
+            self._changed.add(key)
+            slot["state"] = LAPSED
+        else:
+            del self._slots[key]
+            self._forgotten.add(key)
 
     def confirm(self, event: Mapping[str, Any], at_ms: int) -> None:
         """Takes what a counted impression says of its slot, whatever the slot was before."""
@@ -145,6 +156,8 @@ class SlotChanges:
     def save(self) -> None:
         """Writes slots and counts."""
         dialect = self._connection.dialect.name
+        for some in statement_chunks(sorted(self._forgotten)):
+            self._connection.execute(_FORGET, {"some": some})
         if self._changed:
             rows = [self._slots[key] for key in sorted(self._changed)]
             self._connection.execute(_SAVE_SLOTS[dialect], rows)

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from recmesh.storage.catalog_tables import METADATA
 
 OPEN, CONFIRMED, LAPSED = "open", "confirmed", "lapsed"
-"""States of a slot: held and awaiting its impression; shown; never shown in time."""
+"""States of a slot: held and awaiting its impression; shown; clicked, but not shown in time. One
+that was neither shown in time nor clicked has no row."""
 
 CAMPAIGN_SLOTS = sa.Table(
     "campaign_slots",

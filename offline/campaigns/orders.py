@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
-from recmesh.orchestrator.campaigns.reach import Audiences, deliverable_per_day
+from recmesh.orchestrator.campaigns.campaign_book import Bool, CampaignBook
+from recmesh.orchestrator.campaigns.forecast import SHORT_BELOW, share_by_chance
+from recmesh.orchestrator.campaigns.reach import (
+    Audiences,
+    Float64,
+    deliverable_per_day,
+    room_per_day,
+)
 from recmesh.storage.errors import DataError
 from recmesh.storage.interchange import CAMPAIGNS, TIMESTAMP
 
@@ -65,6 +72,9 @@ def ordered(
 ) -> Orders:
     """Draws campaigns on items of one specialty each, for its doctors, all or of one country.
 
+    None is called feasible that the forecast does not expect to be delivered; one for a country
+    with too few doctors for that is for all.
+
     Args:
         items: of the interchange format.
         users: of the interchange format.
@@ -79,7 +89,7 @@ def ordered(
         seed: of all randomness.
 
     Raises:
-        DataError: there are no items or no users to make campaigns of.
+        DataError: there are no items or no users to make campaigns of, or too few pages for one.
     """
     rng = np.random.default_rng(seed)
     usable = _showable(items, start, start + timedelta(days=days))
@@ -112,17 +122,16 @@ def ordered(
                 "disclosure": f"Sponsored by Sponsor {n % max(feasible, 1) + 1}",
             }
         )
-    book = CampaignBook.of(pa.Table.from_pylist(rows, schema=CAMPAIGNS.columns))
-    lasting = (book.ends_unix_s - book.starts_unix_s) / 86_400.0
-    caps = book.caps_per_day(default_cap)
-    alone = np.array(
-        [
-            deliverable_per_day(book, audiences, only, caps, sponsored_per_page)[n]
-            for n, only in enumerate(np.eye(len(book)) * 1e9)
-        ]
-    )
+    book, lasting, room = _roomy(rows, audiences, default_cap)
     can = np.arange(len(book)) < feasible
+    if too_thin := np.flatnonzero(can & _too_thin(room)).tolist():
+        raise DataError(
+            f"campaign {book.campaign_ids[too_thin[0]]} can expect {room[too_thin[0]]:.1f} "
+            f"impressions, too few to promise one with {SHORT_BELOW:.0%}: rehearse more pages a day"
+        )
+    alone = room / lasting
     wanted = np.where(can, rng.uniform(*SHARE_OF_REACH, len(book)) * alone, 0.0)
+    caps = book.caps_per_day(default_cap)
     # All at once, as if none ever ended: less is possible only if even that is not.
     while True:
         demanded = wanted / TOGETHER
@@ -132,9 +141,36 @@ def ordered(
             break
         wanted = np.where(short, 0.9 * wanted, wanted)
     bought = np.where(can, wanted, TOO_MUCH * alone) * lasting
-    budget = np.maximum(np.round(bought), 1).astype(np.int64)
+    budget = np.maximum(np.round(bought), 1.0)
+    # Averages are not enough: what is bought is to come by chance, too.
+    while (over := can & (share_by_chance(budget, room) < SHORT_BELOW)).any():
+        budget = np.where(over, budget - 1.0, budget)
     at = CAMPAIGNS.columns.get_field_index("budget_impressions")
     table = pa.Table.from_pylist(rows, schema=CAMPAIGNS.columns).set_column(
-        at, CAMPAIGNS.columns.field(at), pa.array(budget)
+        at, CAMPAIGNS.columns.field(at), pa.array(budget.astype(np.int64))
     )
     return Orders(table, can)
+
+
+def _too_thin(room: Float64) -> Bool:
+    """Whose reach cannot be relied on for a single impression."""
+    return share_by_chance(np.ones(len(room)), room) < SHORT_BELOW
+
+
+def _roomy(
+    rows: list[dict[str, Any]], audiences: Audiences, default_cap: int
+) -> tuple[CampaignBook, Float64, Float64]:
+    """Lifts the bounds on countries in ``rows`` where too few doctors live there.
+
+    Returns:
+        The book, days that each campaign lasts, and impressions that it has room for alone.
+    """
+    while True:
+        book = CampaignBook.of(pa.Table.from_pylist(rows, schema=CAMPAIGNS.columns))
+        lasting = (book.ends_unix_s - book.starts_unix_s) / 86_400.0
+        room = lasting * room_per_day(book, audiences, book.caps_per_day(default_cap))
+        narrow = [row for row in np.flatnonzero(_too_thin(room)) if rows[row]["countries"]]
+        if not narrow:
+            return book, lasting, room
+        for row in narrow:
+            rows[row]["countries"] = []

@@ -158,6 +158,7 @@ class Rehearsal:
         ledger: SlotLedger,
         clock: Clock,
         settings: PacingSettings,
+        room_per_day: Float64,
         seed: int,
     ) -> None:
         """What takes part.
@@ -172,6 +173,7 @@ class Rehearsal:
             ledger: in the same database.
             clock: everybody's.
             settings: of the prices.
+            room_per_day: impressions that each campaign could be given in a day ``[campaigns]``.
             seed: of what doctors do.
         """
         self._mesh = mesh
@@ -183,6 +185,7 @@ class Rehearsal:
         self._ledger = ledger
         self._clock = clock
         self._settings = settings
+        self._room_per_day = room_per_day
         self._rng = np.random.default_rng(seed)
         self._check = EventCheck(mesh.tokens, lambda ids: set(ids))
         self._pending: list[tuple[float, int, feedback_pb2.Event]] = []
@@ -211,7 +214,9 @@ class Rehearsal:
             self._deliver_events(until)
             self._ledger.lapse(int(1000 * (until - HOLD_S)))
             delivered = self._counted()
-            prices = next_prices(self.book, traffic, prices, delivered, until, self._settings)
+            prices = next_prices(
+                self.book, traffic, prices, delivered, until, self._room_per_day, self._settings
+            )
             self._post(prices, delivered)
             np.maximum(highest, prices.price, out=highest)
             if step * STEP_S % 86_400 == 0:

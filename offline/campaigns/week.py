@@ -38,7 +38,7 @@ from recmesh.offline.evaluation.trained_index import trained_index
 from recmesh.offline.world.truth import Truth
 from recmesh.orchestrator.campaigns.forecast import forecast
 from recmesh.orchestrator.campaigns.pacing import PacingSettings, Prices
-from recmesh.orchestrator.campaigns.reach import Audiences
+from recmesh.orchestrator.campaigns.reach import Audiences, room_per_day
 from recmesh.orchestrator.campaigns.traffic_profile import TrafficProfile
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -48,7 +48,7 @@ from recmesh.orchestrator.policy import Policy
 from recmesh.storage.campaign_ledger import SlotLedger
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.errors import DataError, UnavailableError
+from recmesh.storage.errors import ConfigurationError, DataError, UnavailableError
 from recmesh.storage.event_log import EventLog
 
 PATIENCE_S = 10.0
@@ -103,6 +103,11 @@ class _Stage:
 
 
 def _staged(dataset: Dataset, world: Path, settings: Settings, policy: Policy) -> _Stage:
+    if not _sponsored_per_page(policy):
+        raise ConfigurationError(
+            f"policy {policy.version}: pages of {SURFACE} have no sponsored slot, because its "
+            f"sponsored_share is {policy.surfaces[SURFACE].slate.sponsored_share}"
+        )
     truth = Truth.load(world / "truth")
     user_ids = pq.read_table(world / "users.parquet", columns=["user_id"])["user_id"].to_pylist()
     item_ids = pq.read_table(world / "items.parquet", columns=["item_id"])["item_id"].to_pylist()
@@ -165,6 +170,7 @@ def rehearse(
     Raises:
         NotFoundError: the folder holds no ground truth.
         DataError: the data set is not the world's, or too small.
+        ConfigurationError: the policy has no sponsored slots.
     """
     begun = time.monotonic()
     stage = _staged(dataset, world, settings, policy)
@@ -223,6 +229,7 @@ async def _served(
         slots,
         clock,
         PacingSettings(largest_price=policy.surfaces[SURFACE].campaigns.largest_price),
+        room_per_day(book, stage.audiences, caps),
         settings.seed,
     )
     arriving = visits(

@@ -31,6 +31,9 @@ DAYS_A_WEEK = 7.0
 RESERVE = 0.04
 """Share of a campaign's traffic that it plans not to need: slots that lapse late have a second
 chance."""
+LAST_CHANCES = 4.0
+"""Impressions that it could be given in this traffic, on average, at least: none comes with a
+probability of e^-4, 2%. So a campaign that can rarely be shown takes every chance early."""
 LATELY_S = 12 * 3600.0
 SMALLEST_SAMPLE = 4.0
 """Impressions due of late from which on the rate of delivery is told."""
@@ -89,19 +92,32 @@ class Prices:
 
 
 def planned(
-    book: CampaignBook, traffic: TrafficProfile, since: Prices, until_unix_s: float
+    book: CampaignBook,
+    traffic: TrafficProfile,
+    since: Prices,
+    until_unix_s: float,
+    room_per_day: Float64,
 ) -> Float64:
     """Impressions that each campaign should get until a moment ``[campaigns]``.
 
     What is left of its budget, in proportion to the traffic that is left until shortly before its
     end; in the last of its traffic, everything that is left.
+
+    Args:
+        book: all campaigns.
+        traffic: what to expect.
+        since: the state until which impressions were delivered.
+        until_unix_s: the moment.
+        room_per_day: impressions that each could be given in a day, on average ``[campaigns]``;
+            infinite where that is not known.
     """
     left = np.maximum(book.budget - since.delivered, 0)
     start = np.maximum(book.starts_unix_s, since.at_unix_s)
     ends = book.ends_unix_s
     due = traffic.between(start, np.minimum(ends, until_unix_s))
     expected = traffic.between(start, ends)
-    reserve = RESERVE * traffic.between(book.starts_unix_s, ends)
+    last_chances = LAST_CHANCES / np.maximum(DAYS_A_WEEK * room_per_day, 1e-9)
+    reserve = np.maximum(RESERVE * traffic.between(book.starts_unix_s, ends), last_chances)
     share = due / np.maximum(expected - reserve, 1e-12)
     return np.asarray(left * np.minimum(share, 1.0), np.float64)
 
@@ -112,6 +128,7 @@ def next_prices(
     before: Prices,
     delivered: Int64,
     now_unix_s: float,
+    room_per_day: Float64,
     settings: PacingSettings | None = None,
 ) -> Prices:
     """The prices from now on.
@@ -123,10 +140,12 @@ def next_prices(
         delivered: impressions confirmed or held until now ``[campaigns]``; falls when slots
             that were held lapse.
         now_unix_s: later than the step before.
+        room_per_day: impressions that each could be given in a day, on average ``[campaigns]``;
+            infinite where that is not known.
         settings: default: as chosen on simulated weeks (``docs/campaigns.md``).
     """
     chosen = settings or PacingSettings()
-    plan = planned(book, traffic, before, now_unix_s)
+    plan = planned(book, traffic, before, now_unix_s, room_per_day)
     got = delivered - before.delivered
     runs = book.running(int(now_unix_s)) & (delivered < book.budget)
     # Small plans are noisy: one impression more or less is no reason for a great step.

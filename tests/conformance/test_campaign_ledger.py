@@ -25,7 +25,13 @@ from recmesh.storage.campaign_ledger import (
     SlotLedger,
     SlotWish,
 )
-from recmesh.storage.campaign_tables import CAMPAIGN_COUNTS, CAMPAIGN_SLOTS, CONFIRMED, OPEN
+from recmesh.storage.campaign_tables import (
+    CAMPAIGN_COUNTS,
+    CAMPAIGN_SLOTS,
+    CONFIRMED,
+    LAPSED,
+    OPEN,
+)
 from recmesh.storage.catalog_log import CatalogLog, Erase, Upsert
 from recmesh.storage.database import MIGRATIONS, Database
 from recmesh.storage.event_log import CheckedEvent, EventLog
@@ -156,6 +162,23 @@ def test_more_slots_lapse_than_one_transaction_takes(
     ledger.hold([page(f"r{n}", "i1") for n in range(30)], NOW_MS)
     assert ledger.lapse(NOW_MS + 1) == 30
     assert counts(ledger) == (0, 0, 0)
+
+
+def test_what_lapsed_leaves_no_row_and_clicks_still_count_once(
+    database: Database, ledger: SlotLedger, log: EventLog
+) -> None:
+    ledger.hold([page(f"r{n}", "i1", "i2", user_id=f"u{n}") for n in range(20)], NOW_MS)
+    log.write([shown("e1", "r0"), shown("e2", "r1", kind="click")], NOW_MS)
+    assert ledger.lapse(NOW_MS + 1) == 39
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(CAMPAIGN_SLOTS)).all()
+    assert sorted((row.request_id, row.state, row.clicked) for row in rows) == [
+        ("r0", CONFIRMED, False),
+        ("r1", LAPSED, True),
+    ]
+    assert counts(ledger) == (0, 1, 1)
+    log.write([shown("e3", "r1", kind="click"), shown("e4", "r1"), shown("e5", "r2")], NOW_MS)
+    assert counts(ledger) == (0, 3, 1)
 
 
 def test_two_pages_of_one_request_id_count_one_slot(ledger: SlotLedger, log: EventLog) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recmesh.deployments.campaign_delivery import expected_delivery, standings
 from recmesh.deployments.campaign_pacer import CampaignPacer
 from recmesh.deployments.campaign_traffic import DAY_S, CampaignTraffic
 from recmesh.deployments.current_campaigns import CurrentCampaigns
+from recmesh.deployments.kept_forecast import KeptForecast
 from recmesh.deployments.mesh_config import CampaignsTable
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
@@ -59,6 +62,7 @@ class Paced:
         self.catalog = CatalogLog(database)
         self.ledger = SlotLedger(database)
         self.traffic_reads = 0
+        self.known: CampaignTraffic | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -70,7 +74,7 @@ class Paced:
 
     def read_traffic(self, now_unix_s: float, page_size: int) -> CampaignTraffic:
         self.traffic_reads += 1
-        return CampaignTraffic.read(EMPTY, self.database, now_unix_s, page_size)
+        return self.known or CampaignTraffic.read(EMPTY, self.database, now_unix_s, page_size)
 
     def after(self, seconds: float) -> dict[str, float]:
         """Prices after so much time and a look."""
@@ -144,6 +148,53 @@ def test_a_clock_that_was_put_back_stops_nothing_for_long(paced: Paced, back: fl
     paced.after(60)
     assert paced.after(60)["c1"] > before or back > 3600, "before its start it has no price"
     assert all(1000 * paced.now >= saved.at_ms for saved in paced.ledger.prices())
+
+
+def test_a_forecast_is_solved_once_a_step(paced: Paced, monkeypatch: pytest.MonkeyPatch) -> None:
+    solved = 0
+
+    def counting(*arguments: object) -> object:
+        nonlocal solved
+        solved += 1
+        return expected_delivery(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("recmesh.deployments.kept_forecast.expected_delivery", counting)
+    kept = KeptForecast()
+
+    def foreseen() -> list[float]:
+        terms = paced.current.look()
+        counts, saved = paced.ledger.counts(), paced.ledger.prices()
+        traffic = paced.pacer.traffic(terms)
+        expected = kept.of(terms, counts, saved, traffic, paced.now)
+        found = standings(terms, counts, saved, traffic, expected, paced.now)
+        return [one.forecast for one in found]
+
+    assert foreseen() == []
+    paced.catalog.write([campaign("c1", budget=4)])
+    paced.after(60)
+    solved = 0
+    assert [foreseen() for _ in range(3)] == [[0.0]] * 3, "nobody is known to come"
+    assert solved == 1
+    shown = event("e1", event_type="impression", request_id="r1", item_id="i1", campaign_id="c1")
+    EventLog(paced.database).write([shown], int(1000 * paced.now))
+    assert foreseen() == [0.25], "what was shown since is certain"
+    assert solved == 1
+    paced.after(60)
+    assert foreseen() == [0.25]
+    assert solved == 2
+    paced.catalog.write([campaign("c2")])
+    assert foreseen() == [0.25, 0.0]
+    assert solved == 3
+
+
+def test_who_can_rarely_be_shown_is_dear_at_once(paced: Paced) -> None:
+    paced.catalog.write([campaign("c1", budget=1)])
+    unknown = [paced.after(60)["c1"] for _ in range(5)][-1]
+    assert 0 < unknown < 0.01, "too little is known of who comes"
+    nobody = paced.pacer.traffic(paced.current.look())
+    paced.known = replace(nobody, spans_a_week=True)
+    paced.restart()
+    assert paced.after(60)["c1"] > 0.05
 
 
 def test_traffic_is_looked_at_once_a_day(paced: Paced) -> None:
