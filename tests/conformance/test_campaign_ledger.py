@@ -35,6 +35,7 @@ from recmesh.storage.campaign_tables import (
 from recmesh.storage.catalog_log import CatalogLog, Erase, Upsert
 from recmesh.storage.database import MIGRATIONS, Database
 from recmesh.storage.event_log import CheckedEvent, EventLog
+from recmesh.storage.event_tables import EVENT_HEAD, EVENTS
 from recmesh.storage.recorded_traffic import RecordedTraffic
 from tests.conformance.test_catalog_log import user
 from tests.conformance.test_event_log import NOW_MS, event
@@ -343,14 +344,21 @@ def test_what_was_recorded_before_the_ledger_is_counted(database_uri: str, tmp_p
     log.write([shown("e4", "r1", kind="click"), shown("e5", "r2", kind="click")], NOW_MS)
     before = SlotLedger(database).counts()
     with database.writing() as connection:
-        for name in ("campaign_slots", "campaign_counts", "campaign_prices"):
-            connection.exec_driver_sql(f"DROP TABLE {name}")
-        connection.exec_driver_sql("UPDATE events SET counted = true WHERE event_type = 'click'")
+        recorded = connection.execute(sa.select(EVENTS)).mappings().all()
+        tables = sa.MetaData()
+        tables.reflect(connection)
+        tables.drop_all(connection)
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
-        command.stamp(config, "0003")
+        command.upgrade(config, "0003")
+        earlier = sa.Table("events", sa.MetaData(), autoload_with=connection)
+        rows = [{column.name: row[column.name] for column in earlier.c} for row in recorded]
+        for row in rows:
+            row["counted"] |= row["event_type"] == "click"
+        connection.execute(sa.insert(earlier), rows)
+        connection.execute(sa.update(EVENT_HEAD).values(seq=len(rows)))
     database.close()
     database = Database.for_writing(database_uri, tmp_path / "recmesh.db")
     ledger = SlotLedger(database)
