@@ -18,6 +18,7 @@ from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.edge_services import edge_server
 from recmesh.deployments.embedding_follower import EmbeddingFollower
 from recmesh.deployments.event_follower import EventFollower
+from recmesh.deployments.experiment_follower import ExperimentFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.deployments.pacing_follower import PacingFollower
@@ -25,6 +26,7 @@ from recmesh.deployments.policy_follower import PolicyFollower
 from recmesh.models.registry import loader
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
+from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -165,11 +167,24 @@ class OrchestratorServer:
             registry = EmbeddingRegistry(self._home.vectors)
             switching = EmbeddingFollower(registry, mesh, partial(self._warm_up, index)).run()
             self._closing.callback(asyncio.create_task(switching, name="follow-embedding").cancel)
+        await self._follow_experiments(policies, mesh, index)
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
         self.server = edge_server(mesh, self._writer, recorder, read_up)
         self.policy_version = policy.version
         return await self.server.start(address)
+
+    async def _follow_experiments(
+        self, policies: PolicyStore, mesh: Mesh, index: MilvusIndex | None
+    ) -> None:
+        follower = ExperimentFollower(ExperimentStore(self._home.experiments), policies, mesh)
+        if index is not None:
+            follower.registry = EmbeddingRegistry(self._home.vectors)
+            follower.warm_up = partial(self._warm_up, index)
+        # Before the first request: a restart must not take units out of their arms.
+        await follower.look()
+        task = asyncio.create_task(follower.run(), name="follow-experiments")
+        self._closing.callback(task.cancel)
 
     async def _warm_up(self, index: MilvusIndex, embedding: EmbeddingVersion) -> bool:
         """Connects and loads the collection now, not within the first request's deadline.

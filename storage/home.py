@@ -64,6 +64,11 @@ class Home:
         return self.root / "policies"
 
     @property
+    def experiments(self) -> Path:
+        """The book of experiments, which orchestrators follow."""
+        return self.root / "experiments"
+
+    @property
     def retraining(self) -> Path:
         """Reports of retrainings; while one runs, its data and how far it has come."""
         return self.root / "retraining"
