@@ -82,6 +82,9 @@ def _print_sources(console: Console, response: recommendation_pb2.RecommendRespo
         f"  {response.latency.ToMicroseconds() / 1000:.1f} ms, policy {response.versions.policy}"
         + (", degraded" if response.degraded else "")
     )
+    arms = ", ".join(f"{name} {arm}" for name, arm in response.versions.experiment_arms.items())
+    if arms:
+        console.print(f"  experiments: {arms}", highlight=False)
 
 
 def call_command(

@@ -71,6 +71,7 @@ def _print_event(console: Console, row: dict[str, Any], as_json: bool) -> None:
     words = [f"{row['event_type']:<10} {row['user_id']}  {what}"]
     words += [f"{row['surface']} {row['rank'] or ''}".rstrip()] if row["surface"] else []
     words += [f"campaign {row['campaign_id']}"] if row["campaign_id"] else []
+    words += [row["experiment_arms"]] if row["experiment_arms"] else []
     words += [] if row["counted"] else ["not counted again"]
     at = row["received_at"].strftime("%Y-%m-%d %H:%M:%S")
     line = f"{row['seq']:>8}  {at}  {row['caller']}  {'  '.join(words)}"

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "recmesh.cli.evaluate:evaluate_app",
     "tune": "recmesh.cli.tune:tune_command",
     "policy": "recmesh.cli.policy:policy_app",
+    "experiment": "recmesh.cli.experiment:experiment_app",
     "world": "recmesh.cli.world:app",
 }
 """Where each command is, in the order of ``--help``: a function, or an application of its own."""

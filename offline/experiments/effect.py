@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tea_tasting as tt
@@ -102,12 +103,24 @@ class ArmMoments:
             second.mean(metric.denominator),
         ):
             raise DataError(f"metric {metric.name}: {metric.denominator} is 0 in a whole arm")
-        found = _library_metric(metric).analyze_aggregates(first, second)
+        if metric.denominator_covariate and 0 in (
+            first.mean(metric.denominator_covariate),
+            second.mean(metric.denominator_covariate),
+        ):
+            # Nothing was seen before, so nothing is there to adjust by.
+            metric = metric.model_copy(
+                update={"numerator_covariate": None, "denominator_covariate": None}
+            )
+        # Where no unit differs from another the library's distributions have no width.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = _library_metric(metric).analyze_aggregates(first, second)
         width = found.effect_size_ci_upper - found.effect_size_ci_lower
+        width = 0.0 if math.isnan(width) else width
         log_ratio = log_error = math.nan
         if found.control > 0 and found.treatment > 0:
             log_ratio = math.log(found.treatment / found.control)
             log_error = (math.log1p(found.rel_effect_size_ci_upper) - log_ratio) / _Z
+            log_error = 0.0 if math.isnan(log_error) else log_error
         return Effect(
             control=float(found.control),
             treatment=float(found.treatment),

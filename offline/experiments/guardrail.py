@@ -50,7 +50,9 @@ def guardrail(effect: Effect, metric: Metric, scale: float, alpha: float) -> Gua
         )
     sign = 1.0 if metric.better == "higher" else -1.0
     bound = math.log1p(-sign * metric.margin)
-    z = sign * (effect.log_ratio - bound) / effect.log_ratio_error
+    distance = sign * (effect.log_ratio - bound)
+    error = effect.log_ratio_error
+    z = distance / error if error > 0 else math.copysign(math.inf, distance)
     p = float(stats.norm.sf(z))
     sequential = float(always_valid_p(z, effect.units, scale))
     return Guardrail(

@@ -41,6 +41,11 @@ class Preference:
         """Two-sided p of no preference at one look that was planned."""
         return float(2 * stats.norm.sf(abs(self.z)))
 
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Of the credit, at one look that was planned; level 1 − alpha."""
+        reach = float(stats.norm.isf(alpha / 2)) * self.standard_error
+        return self.credit - reach, self.credit + reach
+
     def always_valid_p(self, scale: float) -> float:
         """May be looked at any number of times; scale from :func:`mixture_scale`."""
         return float(always_valid_p(self.z, self.units, scale))

@@ -8,6 +8,7 @@ Infrastructure", KDD 2010).
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import combinations
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
 
 INTERLEAVED = "interleaved"
 """What the pages of an interleaved experiment have for an arm: their slots are of both."""
+State = Literal["created", "waiting", "running", "ended", "stopped"]
 ALL = "*"
 """Names all campaigns."""
 
@@ -147,6 +149,16 @@ class Experiment(BaseModel):
             and self.starts_at < other.ends_at
             and other.starts_at < self.ends_at
         )
+
+    def state(self, now: datetime) -> State:
+        """Where it is in its life."""
+        if self.killed:
+            return "stopped"
+        if self.ramp == 0:
+            return "created"
+        if now < self.starts_at:
+            return "waiting"
+        return "running" if now < self.ends_at else "ended"
 
     @property
     def exposed_buckets(self) -> int:

@@ -164,31 +164,22 @@ class ExperimentStore:
                 experiment that says how the same pages are made.
         """
         with self._changing() as stored:
-            book = stored.book
-            if any(one.name == experiment.name for one in book.experiments):
-                raise ConfigurationError(
-                    f"name: there is an experiment {experiment.name} already; names are for ever, "
-                    f"because they decide which unit gets which arm"
-                )
-            layers = book.layers
-            if experiment.layer not in {layer.name for layer in layers}:
-                salt = f"{experiment.layer}/{secrets.token_hex(8)}"
-                layers = (*layers, Layer(name=experiment.layer, salt=salt))
-            placed = experiment.model_copy(
-                update={"first_bucket": _free(book, experiment), "ramp": 0.0}
-            )
+            book = _with(stored.book, experiment)
+            placed = book.experiments[-1]
             record = Record(
                 file=file, plan=dict(plan), plan_hash=plan_hash(placed, plan), days=days
             )
             self._write(
                 stored,
-                book.model_copy(
-                    update={"layers": layers, "experiments": (*book.experiments, placed)}
-                ),
+                book,
                 _entry(by, "created", placed.name, f"plan {record.plan_hash}"),
                 records={**stored.records, placed.name: record},
             )
         return placed
+
+    def check(self, experiment: Experiment) -> None:
+        """Raises what :meth:`create` would raise, and changes nothing."""
+        _valid(_with(self.read().book, experiment))
 
     def start(self, name: str, ramp: float, by: str, now: datetime) -> Experiment:
         """Lets the first units take part: now, or when it was planned to begin if that is later.
@@ -271,14 +262,11 @@ class ExperimentStore:
         entry: Entry,
         records: Mapping[str, Record] | None = None,
     ) -> None:
-        try:
-            after = StoredExperiments(
-                book=ExperimentBook.model_validate(book.model_dump()),
-                records=dict(stored.records if records is None else records),
-                history=(*stored.history, entry),
-            )
-        except ValidationError as error:
-            raise ConfigurationError(said(error)) from error
+        after = StoredExperiments(
+            book=_valid(book),
+            records=dict(stored.records if records is None else records),
+            history=(*stored.history, entry),
+        )
         pending = self.root / f".book.{os.getpid()}"
         with pending.open("w") as file:
             file.write(after.model_dump_json(indent=1))
@@ -300,6 +288,28 @@ class ExperimentStore:
 
 def _entry(by: str, did: str, name: str, what: str) -> Entry:
     return Entry(at=datetime.now(UTC), by=by, did=did, name=name, what=what)
+
+
+def _valid(book: ExperimentBook) -> ExperimentBook:
+    try:
+        return ExperimentBook.model_validate(book.model_dump())
+    except ValidationError as error:
+        raise ConfigurationError(said(error)) from error
+
+
+def _with(book: ExperimentBook, experiment: Experiment) -> ExperimentBook:
+    """The book with another experiment, last, in free buckets; nobody takes part in it."""
+    if any(one.name == experiment.name for one in book.experiments):
+        raise ConfigurationError(
+            f"name: there is an experiment {experiment.name} already; names are for ever, because "
+            f"they decide which unit gets which arm"
+        )
+    layers = book.layers
+    if experiment.layer not in {layer.name for layer in layers}:
+        salt = f"{experiment.layer}/{secrets.token_hex(8)}"
+        layers = (*layers, Layer(name=experiment.layer, salt=salt))
+    placed = experiment.model_copy(update={"first_bucket": _free(book, experiment), "ramp": 0.0})
+    return book.model_copy(update={"layers": layers, "experiments": (*book.experiments, placed)})
 
 
 def _free(book: ExperimentBook, wanted: Experiment) -> int:

@@ -281,3 +281,26 @@ def test_preference_by_hand() -> None:
     assert (nobody.p, nobody.sign_p, nobody.ties) == (1.0, 1.0, 3)
     with pytest.raises(DataError, match="1 units"):
         preference(np.ones(2), np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("treated", [1.0, 2.0])
+def test_units_that_do_not_differ_have_an_effect_without_error(treated: float) -> None:
+    metric = Metric(name="pages", numerator="pages", margin=0.5)
+    table = pa.table({"arm": ["a", "b"] * 50, "pages": [1.0, treated] * 50})
+    effect = ArmMoments(table, (metric,)).effect(metric, "a", "b")
+    assert (effect.difference, effect.standard_error) == (treated - 1.0, 0.0)
+    assert guardrail(effect, metric, 0.1, 0.05).verdict == "held"
+
+
+def test_where_nothing_was_seen_before_nothing_is_adjusted() -> None:
+    rng = np.random.default_rng(0)
+    names = {"numerator": "clicks", "denominator": "views"}
+    own = Metric(name="own", **names)
+    before = {"numerator_covariate": "none", "denominator_covariate": "none"}
+    adjusted = Metric(name="adjusted", **names, **before)
+    clicks, none = rng.poisson(2, 100), np.zeros(100)
+    table = pa.table(
+        {"arm": ["a", "b"] * 50, "clicks": clicks, "views": np.full(100, 4), "none": none}
+    )
+    moments = ArmMoments(table, (own, adjusted))
+    assert moments.effect(adjusted, "a", "b") == moments.effect(own, "a", "b")
