@@ -13,7 +13,7 @@ from recmesh.orchestrator.objectives.freshness import EVERY_OTHER_TYPE
 from recmesh.orchestrator.operating_point import OperatingPoint
 from recmesh.orchestrator.policy import SurfacePolicy
 
-SEARCH_SPACE = 2
+SEARCH_SPACE = 3
 """Changes with what is searched: studies of another space are not gone on with."""
 SMALLEST_WEIGHT = 1e-3
 """Of a model; what is suggested at it is 0."""
@@ -34,7 +34,7 @@ class Parameters:
     model_weights: Mapping[str, float]
     """By scorer, ≥ 0."""
     objective_weights: Mapping[str, float]
-    """By objective beside relevance, whose weight is 1."""
+    """Of :data:`TUNED_OBJECTIVES`, against relevance's 1."""
     half_life_days: float
     """Of freshness, of content types that the policy does not name."""
     diversity_strength: float
@@ -45,50 +45,52 @@ class Parameters:
     the policy sets to prices. None: delivery is not tuned."""
     half_lives_days: Mapping[str, float] = field(default_factory=dict)
     """Of freshness, by content type, as in the policy."""
+    kept_weights: Mapping[str, float] = field(default_factory=dict)
+    """Of objectives that are not tuned, against relevance's 1, as in the policy."""
 
     @classmethod
     def of(cls, surface: SurfacePolicy, scorers: tuple[str, ...]) -> Parameters:
         """What a policy says, over the scorers that there are."""
-        weights = surface.objective_weights
-        relevance = weights.get("relevance", 0.0) or 1e-9
+        tuned, kept = _against_relevance(surface.objective_weights)
         return cls(
             model_weights={name: surface.model_weights.get(name, 0.0) for name in scorers},
-            objective_weights={
-                name: weights.get(name, 0.0) / relevance for name in TUNED_OBJECTIVES
-            },
+            objective_weights=tuned,
             half_life_days=surface.half_life_days[EVERY_OTHER_TYPE],
             diversity_strength=surface.slate.diversity_strength,
             calibration_weight=surface.slate.calibration_weight,
             largest_price=surface.campaigns.largest_price,
             half_lives_days=surface.half_life_days,
+            kept_weights=kept,
         )
 
     @classmethod
     def at(cls, point: OperatingPoint, surface: SurfacePolicy) -> Parameters:
         """What a point of the surface's front says."""
-        relevance = point.objective_weights.get("relevance", 1.0) or 1e-9
+        tuned, kept = _against_relevance(point.objective_weights)
         return cls(
             model_weights=point.model_weights,
-            objective_weights={
-                name: weight / relevance
-                for name, weight in point.objective_weights.items()
-                if name != "relevance"
-            },
+            objective_weights=tuned,
             half_life_days=point.half_life_days,
             diversity_strength=point.diversity_strength,
             calibration_weight=point.calibration_weight,
             largest_price=point.largest_price,
             half_lives_days={**surface.half_life_days, EVERY_OTHER_TYPE: point.half_life_days},
+            kept_weights=kept,
         )
+
+    @property
+    def all_objective_weights(self) -> dict[str, float]:
+        """By objective, summing to 1."""
+        weights = {"relevance": 1.0, **self.objective_weights, **self.kept_weights}
+        total = sum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
 
     def overrides(self) -> dict[str, Any]:
         """The surface's keys in a policy that say the same, weights summing to 1."""
         models = sum(self.model_weights.values())
-        objectives = {"relevance": 1.0, **self.objective_weights}
-        total = sum(objectives.values())
         return {
             "model_weights": {n: round(w / models, 4) for n, w in self.model_weights.items()},
-            "objective_weights": {n: round(w / total, 4) for n, w in objectives.items()},
+            "objective_weights": {n: round(w, 4) for n, w in self.all_objective_weights.items()},
             "half_life_days": {EVERY_OTHER_TYPE: round(self.half_life_days, 2)},
             "slate": {
                 "diversity_strength": round(self.diversity_strength, 4),
@@ -102,6 +104,17 @@ class Parameters:
         }
 
 
+def _against_relevance(
+    weights: Mapping[str, float],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Weights of the objectives that are tuned, and of those that are kept, where relevance's
+    is 1."""
+    relevance = weights.get("relevance", 0.0) or 1e-9
+    relative = {name: weight / relevance for name, weight in weights.items() if name != "relevance"}
+    tuned = {name: relative.pop(name, 0.0) for name in TUNED_OBJECTIVES}
+    return tuned, {name: weight for name, weight in relative.items() if weight > 0}
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """What a study may suggest for a surface."""
@@ -113,6 +126,8 @@ class SearchSpace:
     """Whether anybody's are known, so that the match with them is worth a parameter."""
     paid: bool
     """Whether delivery is tuned."""
+    kept_weights: Mapping[str, float] = field(default_factory=dict)
+    """Of objectives that are not tuned, against relevance's 1, as in the policy."""
 
     def suggested(self, trial: optuna.Trial) -> Parameters:
         """What a study's sampler suggests."""
@@ -138,6 +153,7 @@ class SearchSpace:
             calibration_weight=squared("interests", LARGEST_CALIBRATION) if self.interests else 0.0,
             largest_price=squared("price", LARGEST_PRICE) if self.paid else None,
             half_lives_days={**self.half_lives_days, EVERY_OTHER_TYPE: half_life},
+            kept_weights=self.kept_weights,
         )
 
     def as_trial(self, parameters: Parameters) -> dict[str, float]:

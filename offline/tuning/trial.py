@@ -27,13 +27,23 @@ class TrialRun:
     slots: int = 10
 
     @cached_property
-    def _fresh(self) -> Float32:
-        own = Parameters.of(self.surface, self.candidates.scorers)
-        return self._objective("freshness", own)
+    def _own(self) -> Parameters:
+        return Parameters.of(self.surface, self.candidates.scorers)
 
     @cached_property
-    def _novel(self) -> Float32:
-        return self._objective("novelty", Parameters.of(self.surface, self.candidates.scorers))
+    def _fresh(self) -> Float32:
+        return self._objective("freshness", self._own)
+
+    @cached_property
+    def _unchanging(self) -> dict[str, Float32]:
+        """Objectives that no trial changes."""
+        names = ("novelty", *self._own.kept_weights)
+        return {name: self._objective(name, self._own) for name in names}
+
+    @cached_property
+    def _worth(self) -> Float32:
+        """Of campaigns that pay, as the objective sees it ``[users · width]``."""
+        return np.where(self.paid, self.candidates.paid, np.float32(0)).ravel()
 
     def _objective(self, name: str, parameters: Parameters) -> Float32:
         nothing = np.zeros(self.candidates.rows.size, np.float32)
@@ -43,7 +53,7 @@ class TrialRun:
                 rows=self.candidates.flat_rows,
                 relevance=nothing,
                 affinity=nothing,
-                campaign_worth=nothing,
+                campaign_worth=self._worth,
                 now_unix_s=self.candidates.now_unix_s,
                 half_life_days=parameters.half_lives_days,
             )
@@ -65,6 +75,7 @@ class TrialRun:
             half_lives_days=self.surface.half_life_days,
             interests=self.candidates.interest_topics is not None,
             paid="delivery" in self.metrics,
+            kept_weights=self._own.kept_weights,
         )
 
     def utilities(self, parameters: Parameters) -> Float64:
@@ -72,13 +83,11 @@ class TrialRun:
         columns = {
             "relevance": relevance(self.candidates.matrix, parameters.model_weights),
             "freshness": self._objective("freshness", parameters),
-            "novelty": self._novel,
+            **self._unchanging,
         }
-        weights = {"relevance": 1.0, **parameters.objective_weights}
-        total = sum(weights.values())
-        blended = utility(
-            [columns[name] for name in weights], [w / total for w in weights.values()]
-        ).reshape(self.candidates.rows.shape)
+        weights = parameters.all_objective_weights
+        blended = utility([columns[name] for name in weights], list(weights.values()))
+        blended = blended.reshape(self.candidates.rows.shape)
         return blended.astype(np.float64) + (parameters.largest_price or 0.0) * self.paid
 
     def pages(self, parameters: Parameters) -> Pages:

@@ -80,6 +80,20 @@ def test_a_front_is_found_chosen_from_promoted_and_taken_back(home: Home, tmp_pa
     assert answer("policy", "rollback")["version"] == "the configured file"
 
 
+def test_a_weight_that_was_set_by_hand_and_not_tuned_is_kept(home: Home, tmp_path: Path) -> None:
+    text = DEFAULT_POLICY.read_text()
+    weighed = text.replace("novelty = 0.05\n", "novelty = 0.05\ncampaign = 0.15\n", 1)
+    assert weighed != text
+    file = tmp_path / "weighed.toml"
+    file.write_text(weighed)
+    known = {one["version"] for one in answer("policy", "list")}
+    recmesh(*TUNE, "--policy", str(file))
+    (version,) = {one["version"] for one in answer("policy", "list")} - known
+    feed = PolicyStore(home.policies).load(version).surfaces["feed"]
+    for weights in (feed.objective_weights, *(point.objective_weights for point in feed.front)):
+        assert weights["campaign"] / weights["relevance"] == pytest.approx(0.15 / 0.75, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

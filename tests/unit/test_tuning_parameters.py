@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import optuna
 import pytest
@@ -58,15 +59,33 @@ def test_what_is_not_searched_is_left_alone() -> None:
     assert "campaigns" not in found.overrides()
 
 
-def point(**fields: float) -> OperatingPoint:
-    return OperatingPoint(
-        metrics={"ndcg": 0.2, "diversity": 0.5},
-        model_weights={"cf": 1.0},
-        objective_weights={"relevance": 1.0},
-        half_life_days=3.0,
-        diversity_strength=0.1,
-        **fields,
+def test_objectives_that_are_not_tuned_keep_their_weight_against_relevance() -> None:
+    weighed = FEED.model_copy(
+        update={"objective_weights": {"relevance": 0.5, "freshness": 0.1, "campaign": 0.2}}
     )
+    start = Parameters.of(weighed, SCORERS)
+    assert (start.objective_weights, start.kept_weights) == (
+        {"freshness": 0.2, "novelty": 0.0},
+        {"campaign": 0.4},
+    )
+    space = replace(SPACE, kept_weights=start.kept_weights)
+    values = space.as_trial(start) | {"objective freshness": 0.3, "objective novelty": 0.3}
+    weights = suggested(space, values).overrides()["objective_weights"]
+    assert weights == {"relevance": 0.5, "freshness": 0.15, "novelty": 0.15, "campaign": 0.2}
+    again = Parameters.at(point(objective_weights=weights), weighed)
+    assert again.kept_weights == start.kept_weights
+    assert again.all_objective_weights == pytest.approx(weights)
+
+
+def point(**fields: Any) -> OperatingPoint:
+    made: dict[str, Any] = {
+        "metrics": {"ndcg": 0.2, "diversity": 0.5},
+        "model_weights": {"cf": 1.0},
+        "objective_weights": {"relevance": 1.0},
+        "half_life_days": 3.0,
+        "diversity_strength": 0.1,
+    }
+    return OperatingPoint(**made | fields)
 
 
 def test_a_preference_takes_everything_that_its_point_was_measured_with() -> None:
