@@ -14,7 +14,8 @@ from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.tuning_workers import search_on_ray
-from recmesh.cli.written_data import current_dataset
+from recmesh.cli.written_data import current_dataset, mesh_config
+from recmesh.deployments.mesh_record import running_mesh
 from recmesh.models.model import Progress
 from recmesh.offline.tuning.operating_point import checked_rule
 from recmesh.offline.tuning.parameters import Parameters
@@ -72,7 +73,8 @@ def tune_command(
     Models are trained on what lies before a validation period, on which blends are tried; the
     front is judged once, on the period after it, against the single models, a uniform blend, the
     policy as it is, and random search. Trials are kept: stopped, or asked for more trials, the
-    same command goes on. Nothing is served until: recmesh policy promote
+    same command goes on. --workers tries on the running mesh's Ray cluster, the configured one, or
+    one that is started for it. Nothing is served until: recmesh policy promote
 
     Examples:
 
@@ -106,7 +108,20 @@ def tune_command(
             def on_ray(
                 run: TrialRun, chosen: str, start: Sequence[Parameters], progress: Progress
             ) -> None:
-                search_on_ray(run, tuning.journal, chosen, seed, trials, workers, start, progress)
+                running = running_mesh(home)
+                address = running.ray_address if running else mesh_config(home).ray.address
+                search_on_ray(
+                    home,
+                    address,
+                    run,
+                    tuning.journal,
+                    chosen,
+                    seed,
+                    trials,
+                    workers,
+                    start,
+                    progress,
+                )
 
             try:
                 tuned = tuning.run(shown.stage, search=on_ray if workers > 1 else None)

@@ -49,11 +49,18 @@ def _environment_has_token() -> bool:
     return any(variable in os.environ for variable in TOKEN_VARIABLES)
 
 
-def start_cluster(home: Home, num_cpus: float, *, serving: bool = True) -> str:
+def start_cluster(
+    home: Home,
+    num_cpus: float,
+    *,
+    serving: bool = True,
+    object_store_bytes: int = OBJECT_STORE_BYTES,
+) -> str:
     """Starts a cluster that ends with this process, however it ends. Returns its address.
 
     Only who can read the home folder can join it. ``num_cpus`` 0 is this machine's, at least
-    2: replicas reserve fractions of them. Not ``serving``, it is for tasks only.
+    2: replicas reserve fractions of them. Not ``serving``, it is for tasks only;
+    ``object_store_bytes`` is for what they share.
     """
     if not _environment_has_token():
         token = _token_file(home)
@@ -65,7 +72,7 @@ def start_cluster(home: Home, num_cpus: float, *, serving: bool = True) -> str:
         context = ray.init(
             address="local",
             num_cpus=num_cpus or max(os.cpu_count() or 1, LEAST_CPUS),
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=object_store_bytes,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

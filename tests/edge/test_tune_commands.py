@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
@@ -78,6 +79,15 @@ def test_a_front_is_found_chosen_from_promoted_and_taken_back(home: Home, tmp_pa
         recmesh("policy", "plot", version, "--out", str(tmp_path / name))
         assert (tmp_path / name).stat().st_size > 10_000
     assert answer("policy", "rollback")["version"] == "the configured file"
+
+
+def test_workers_share_one_study() -> None:
+    report = answer(*TUNE, "--workers", "2", "--seed", "7")
+    assert report["trials"] >= 30
+    assert answer(*TUNE, "--seed", "7")["trials_per_minute"] == 0, "the study is there"
+    said = refused(*TUNE, "--workers", "2", "--seed", "8", "--sampler", "guess")
+    assert "no sampler 'guess'" in said
+    assert not ray.is_initialized()
 
 
 def test_a_weight_that_was_set_by_hand_and_not_tuned_is_kept(home: Home, tmp_path: Path) -> None:
