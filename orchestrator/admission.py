@@ -170,6 +170,7 @@ def admit(
         started_s=started_s,
         preferences={} if surface.front else dict(message.objective_preferences),
         shown_lately=tuple(shown),
+        card=session.number if session is not None else 0,
         dealt=dealt,
         arms=assigned.arms,
         without_campaigns=assigned.without_campaigns,

@@ -60,6 +60,11 @@ class TermSets:
         )
         return cls({t: i for i, t in enumerate(terms) if t}, bits)
 
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Term of every bit."""
+        return {bit: term for term, bit in self.vocabulary.items()}
+
     def mask(self, terms: list[str] | tuple[str, ...]) -> npt.NDArray[np.uint64]:
         """The terms as bits ``[n_words]``; unknown terms match nothing."""
         mask = np.zeros(self.bits.shape[1], np.uint64)

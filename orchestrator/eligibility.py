@@ -19,8 +19,9 @@ from recmesh.v1 import recommendation_pb2
 Int32 = npt.NDArray[np.int32]
 Bool = npt.NDArray[np.bool_]
 
-
 NOTHING: Int32 = np.zeros(0, np.int32)
+FREQUENCY_CAP = "frequency-cap"
+"""The rule by which a campaign that the user saw often enough is kept away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def _rules(
         seen = (*user.history_item_ids, *user.connected_user_ids, user.user_id)
         yield "seen", np.isin(rows, catalog.rows(list(seen)))
     if len(capped):
-        yield "frequency-cap", np.isin(rows, capped)
+        yield FREQUENCY_CAP, np.isin(rows, capped)
     yield "not-published-yet", catalog.published_unix_s[rows] > now_unix_s
     yield "expired", catalog.expires_unix_s[rows] <= now_unix_s
     yield (

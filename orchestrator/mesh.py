@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
@@ -20,6 +21,10 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.signing_keys import SigningKeys
 from recmesh.storage.vector_index import VectorIndex
+
+if TYPE_CHECKING:
+    # A decision is made with a mesh.
+    from recmesh.orchestrator.decisions.decision_keeper import DecisionKeeper
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,5 @@ class Mesh:
     pacing: PacingBoard = field(default_factory=PacingBoard)
     impressions: RecentImpressions = field(default_factory=RecentImpressions)
     experiments: ServedExperiments = field(default_factory=ServedExperiments)
+    decisions: DecisionKeeper | None = None
+    """Records every page; None: nobody does."""

@@ -33,6 +33,8 @@ class PageRequest:
     point already, and has none: a mix could be dominated."""
     shown_lately: Sequence[Impression] = ()
     """What other pages showed the user in the last 24 hours, newest first."""
+    card: int = 0
+    """Number of the session's card that the page is; 0: it is a page of its own."""
     dealt: Sequence[DealtCard] = ()
     """Cards of a session that the slate's caps count besides this one."""
 

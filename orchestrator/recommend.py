@@ -1,4 +1,4 @@
-"""One request, top to bottom: admit, retrieve, filter, score, blend, select, answer."""
+"""One request, top to bottom: admit, retrieve, filter, score, blend, select, answer, record."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from recmesh.orchestrator.blending import blend
 from recmesh.orchestrator.campaigns.ledger_holder import LedgerHolder
 from recmesh.orchestrator.campaigns.offers import offers
 from recmesh.orchestrator.campaigns.sponsored_slate import sponsored_slate
+from recmesh.orchestrator.decisions.decision import Considered, Decision
 from recmesh.orchestrator.eligibility import filter_candidates
 from recmesh.orchestrator.experiments.drafted_page import drafted_page
 from recmesh.orchestrator.mesh import Mesh
@@ -71,10 +72,22 @@ async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.Recommend
 
     # Select.
     columns = slate_candidates(request, rows, blended.utility, offered)
-    holder = LedgerHolder(mesh, request, offered)
+    considered = Considered(
+        request=request,
+        candidates=candidates,
+        filtered=filtered,
+        scores=scores,
+        offers=offered,
+    )
+    holder = LedgerHolder(mesh, request, considered)
     slate = await sponsored_slate(request, columns, blended.organic, rows, offered, holder)
 
     # Answer.
-    page = slate.chosen[request.offset :]
-    shown = await snippets(mesh, request, rows[page].tolist(), candidates.read_as)
-    return answer(request, candidates, rows, blended, slate, shown)
+    page = rows[slate.chosen[request.offset :]]
+    shown = await snippets(mesh, request, page.tolist(), candidates.read_as)
+    page_answer = answer(request, candidates, rows, blended, slate, shown)
+
+    # Record.
+    if mesh.decisions is not None and not holder.recorded:
+        mesh.decisions.keep(Decision(considered, holder.attempts, slate, page_answer))
+    return page_answer

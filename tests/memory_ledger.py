@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing, Hold, WantedSlot
 from recmesh.storage.errors import RecMeshError
+from recmesh.v1.decision_log_pb2 import SealedDecision
 
 
 class MemoryLedger:
@@ -18,15 +19,25 @@ class MemoryLedger:
         self.held: dict[tuple[str, str], tuple[str, str]] = {}
         """User and campaign of every slot, by request and item."""
         self.asked = 0
+        self.decisions: dict[bytes, bytes] = {}
         self.failure: RecMeshError | None = None
 
     async def hold(
-        self, request_id: str, user_id: str, slots: Sequence[WantedSlot], *, timeout_s: float
+        self,
+        request_id: str,
+        user_id: str,
+        slots: Sequence[WantedSlot],
+        *,
+        timeout_s: float,
+        decision: SealedDecision | None = None,
     ) -> list[Hold]:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
-        return [self._hold(request_id, user_id, slot) for slot in slots]
+        holds = [self._hold(request_id, user_id, slot) for slot in slots]
+        if decision is not None and all(hold is Hold.HELD for hold in holds):
+            self.decisions[decision.decision_id] = decision.record
+        return holds
 
     def _hold(self, request_id: str, user_id: str, slot: WantedSlot) -> Hold:
         key, campaign = (request_id, slot.item_id), slot.campaign_id

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from recmesh.v1.decision_log_pb2 import SealedDecision
+
 
 class Hold(enum.Enum):
     """What became of a slot that was asked for."""
@@ -30,6 +32,20 @@ class WantedSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldAttempt:
+    """What was asked for one slate, and what the ledger said."""
+
+    wanted: Sequence[WantedSlot]
+    holds: Sequence[Hold] | None
+    """One for each; None: nobody answered in time."""
+
+    @property
+    def granted(self) -> bool:
+        """Whether the slate could be shown."""
+        return self.holds is not None and all(hold is Hold.HELD for hold in self.holds)
+
+
+@dataclass(frozen=True, slots=True)
 class CampaignPacing:
     """What a slot is worth to a campaign now, and how many it may still have."""
 
@@ -44,11 +60,18 @@ class CampaignLedger(Protocol):
     """Where slots are held. Belongs to one event loop."""
 
     async def hold(
-        self, request_id: str, user_id: str, slots: Sequence[WantedSlot], *, timeout_s: float
+        self,
+        request_id: str,
+        user_id: str,
+        slots: Sequence[WantedSlot],
+        *,
+        timeout_s: float,
+        decision: SealedDecision | None = None,
     ) -> list[Hold]:
         """Holds slots of one page, each as it can be; durable once this returns.
 
-        A slot is identified by request and item: held again, it is held once.
+        A slot is identified by request and item: held again, it is held once. When all are held,
+        ``decision`` is durable, too: the record of the page that will show them.
 
         Raises:
             UnavailableError: the ledger did not answer in time; nothing may be shown.

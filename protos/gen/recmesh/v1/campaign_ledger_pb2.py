@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from recmesh.v1 import decision_log_pb2 as recmesh_dot_v1_dot_decision__log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recmesh/v1/campaign_ledger.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\"\x82\x01\n\x10HoldSlotsRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x31\n\x05slots\x18\x03 \x03(\x0b\x32\x16.recmesh.v1.WantedSlotB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"D\n\nWantedSlot\x12\x18\n\x07item_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1c\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"=\n\x11HoldSlotsResponse\x12(\n\x08statuses\x18\x01 \x03(\x0e\x32\x16.recmesh.v1.HoldStatus\"\x13\n\x11ReadPacingRequest\"C\n\x12ReadPacingResponse\x12-\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1a.recmesh.v1.CampaignPacing\"S\n\x0e\x43\x61mpaignPacing\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\r\n\x05price\x18\x02 \x01(\x01\x12\x1d\n\x15remaining_impressions\x18\x03 \x01(\x03*\x8b\x01\n\nHoldStatus\x12\x1b\n\x17HOLD_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10HOLD_STATUS_HELD\x10\x01\x12\x15\n\x11HOLD_STATUS_SPENT\x10\x02\x12\x16\n\x12HOLD_STATUS_CAPPED\x10\x03\x12\x1b\n\x17HOLD_STATUS_NOT_RUNNING\x10\x04\x32\xae\x01\n\x15\x43\x61mpaignLedgerService\x12H\n\tHoldSlots\x12\x1c.recmesh.v1.HoldSlotsRequest\x1a\x1d.recmesh.v1.HoldSlotsResponse\x12K\n\nReadPacing\x12\x1d.recmesh.v1.ReadPacingRequest\x1a\x1e.recmesh.v1.ReadPacingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recmesh/v1/campaign_ledger.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1drecmesh/v1/decision_log.proto\"\xb0\x01\n\x10HoldSlotsRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12\x31\n\x05slots\x18\x03 \x03(\x0b\x32\x16.recmesh.v1.WantedSlotB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x12,\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0b\x32\x1a.recmesh.v1.SealedDecision\"D\n\nWantedSlot\x12\x18\n\x07item_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1c\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"=\n\x11HoldSlotsResponse\x12(\n\x08statuses\x18\x01 \x03(\x0e\x32\x16.recmesh.v1.HoldStatus\"\x13\n\x11ReadPacingRequest\"C\n\x12ReadPacingResponse\x12-\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1a.recmesh.v1.CampaignPacing\"S\n\x0e\x43\x61mpaignPacing\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\r\n\x05price\x18\x02 \x01(\x01\x12\x1d\n\x15remaining_impressions\x18\x03 \x01(\x03*\x8b\x01\n\nHoldStatus\x12\x1b\n\x17HOLD_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10HOLD_STATUS_HELD\x10\x01\x12\x15\n\x11HOLD_STATUS_SPENT\x10\x02\x12\x16\n\x12HOLD_STATUS_CAPPED\x10\x03\x12\x1b\n\x17HOLD_STATUS_NOT_RUNNING\x10\x04\x32\xae\x01\n\x15\x43\x61mpaignLedgerService\x12H\n\tHoldSlots\x12\x1c.recmesh.v1.HoldSlotsRequest\x1a\x1d.recmesh.v1.HoldSlotsResponse\x12K\n\nReadPacing\x12\x1d.recmesh.v1.ReadPacingRequest\x1a\x1e.recmesh.v1.ReadPacingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,20 +43,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WANTEDSLOT'].fields_by_name['item_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_WANTEDSLOT'].fields_by_name['campaign_id']._loaded_options = None
   _globals['_WANTEDSLOT'].fields_by_name['campaign_id']._serialized_options = b'\272H\004r\002\020\001'
-  _globals['_HOLDSTATUS']._serialized_start=519
-  _globals['_HOLDSTATUS']._serialized_end=658
-  _globals['_HOLDSLOTSREQUEST']._serialized_start=78
-  _globals['_HOLDSLOTSREQUEST']._serialized_end=208
-  _globals['_WANTEDSLOT']._serialized_start=210
-  _globals['_WANTEDSLOT']._serialized_end=278
-  _globals['_HOLDSLOTSRESPONSE']._serialized_start=280
-  _globals['_HOLDSLOTSRESPONSE']._serialized_end=341
-  _globals['_READPACINGREQUEST']._serialized_start=343
-  _globals['_READPACINGREQUEST']._serialized_end=362
-  _globals['_READPACINGRESPONSE']._serialized_start=364
-  _globals['_READPACINGRESPONSE']._serialized_end=431
-  _globals['_CAMPAIGNPACING']._serialized_start=433
-  _globals['_CAMPAIGNPACING']._serialized_end=516
-  _globals['_CAMPAIGNLEDGERSERVICE']._serialized_start=661
-  _globals['_CAMPAIGNLEDGERSERVICE']._serialized_end=835
+  _globals['_HOLDSTATUS']._serialized_start=596
+  _globals['_HOLDSTATUS']._serialized_end=735
+  _globals['_HOLDSLOTSREQUEST']._serialized_start=109
+  _globals['_HOLDSLOTSREQUEST']._serialized_end=285
+  _globals['_WANTEDSLOT']._serialized_start=287
+  _globals['_WANTEDSLOT']._serialized_end=355
+  _globals['_HOLDSLOTSRESPONSE']._serialized_start=357
+  _globals['_HOLDSLOTSRESPONSE']._serialized_end=418
+  _globals['_READPACINGREQUEST']._serialized_start=420
+  _globals['_READPACINGREQUEST']._serialized_end=439
+  _globals['_READPACINGRESPONSE']._serialized_start=441
+  _globals['_READPACINGRESPONSE']._serialized_end=508
+  _globals['_CAMPAIGNPACING']._serialized_start=510
+  _globals['_CAMPAIGNPACING']._serialized_end=593
+  _globals['_CAMPAIGNLEDGERSERVICE']._serialized_start=738
+  _globals['_CAMPAIGNLEDGERSERVICE']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

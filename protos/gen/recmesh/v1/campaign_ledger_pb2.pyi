@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from recmesh.v1 import decision_log_pb2 as _decision_log_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -60,6 +61,7 @@ class HoldSlotsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that the page answers; with the item it identifies a slot."""
     user_id: _builtins.str
@@ -68,16 +70,21 @@ class HoldSlotsRequest(_message.Message):
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___WantedSlot]:
         """The slots, at most 100."""
 
+    @_builtins.property
+    def decision(self) -> _decision_log_pb2.SealedDecision:
+        """The page's record, made durable together with the slots. Empty: none is kept."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         slots: _abc.Iterable[Global___WantedSlot] | None = ...,
+        decision: _decision_log_pb2.SealedDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "slots", b"slots", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "request_id", b"request_id", "slots", b"slots", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
