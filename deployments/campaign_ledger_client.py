@@ -14,12 +14,16 @@ from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing, Hold, WantedSlot
 from recmesh.storage.errors import RecMeshError, UnavailableError
 from recmesh.v1 import campaign_ledger_pb2, campaign_ledger_pb2_grpc
+from recmesh.v1.decision_log_pb2 import SealedDecision
 
 _HOLDS = {campaign_ledger_pb2.HoldStatus.Value(f"HOLD_STATUS_{hold.name}"): hold for hold in Hold}
 
 
 def _wish(
-    request_id: str, user_id: str, slots: Sequence[WantedSlot]
+    request_id: str,
+    user_id: str,
+    slots: Sequence[WantedSlot],
+    decision: SealedDecision | None,
 ) -> campaign_ledger_pb2.HoldSlotsRequest:
     return campaign_ledger_pb2.HoldSlotsRequest(
         request_id=request_id,
@@ -28,6 +32,7 @@ def _wish(
             campaign_ledger_pb2.WantedSlot(item_id=slot.item_id, campaign_id=slot.campaign_id)
             for slot in slots
         ],
+        decision=decision,
     )
 
 
@@ -62,11 +67,19 @@ class GrpcCampaignLedger:
         self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
 
     async def hold(
-        self, request_id: str, user_id: str, slots: Sequence[WantedSlot], *, timeout_s: float
+        self,
+        request_id: str,
+        user_id: str,
+        slots: Sequence[WantedSlot],
+        *,
+        timeout_s: float,
+        decision: SealedDecision | None = None,
     ) -> list[Hold]:
         """See the port."""
         async with self._asking() as stub:
-            answer = await stub.HoldSlots(_wish(request_id, user_id, slots), timeout=timeout_s)
+            answer = await stub.HoldSlots(
+                _wish(request_id, user_id, slots, decision), timeout=timeout_s
+            )
         return _holds(answer, len(slots))
 
     async def read_pacing(self, *, timeout_s: float) -> list[CampaignPacing]:
@@ -111,10 +124,16 @@ class InProcessCampaignLedger:
         self._methods = methods
 
     async def hold(
-        self, request_id: str, user_id: str, slots: Sequence[WantedSlot], *, timeout_s: float
+        self,
+        request_id: str,
+        user_id: str,
+        slots: Sequence[WantedSlot],
+        *,
+        timeout_s: float,
+        decision: SealedDecision | None = None,
     ) -> list[Hold]:
         """See the port."""
-        request = _wish(request_id, user_id, slots)
+        request = _wish(request_id, user_id, slots, decision)
         async with _in_time(timeout_s):
             answer = await self._methods.hold_slots(request, timeout_s)
         return _holds(answer, len(slots))

@@ -89,7 +89,15 @@ class CampaignMethods:
         ]
         held: list[HoldOutcome] = []
         if wishes:
-            page = PageWish(request.request_id, request.user_id, wishes)
+            page = PageWish(
+                request.request_id,
+                request.user_id,
+                wishes,
+                # A slot whose campaign does not run is not held, so the page will be another.
+                request.decision
+                if request.HasField("decision") and len(wishes) == len(request.slots)
+                else None,
+            )
             held = await asyncio.wrap_future(self._commits.submit(page))
         outcomes = iter(held)
         return campaign_ledger_pb2.HoldSlotsResponse(

@@ -19,7 +19,7 @@ from recmesh.deployments.edge_services import CATALOG, FEEDBACK
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
-from recmesh.deployments.mesh_config import CampaignsTable, MeshConfig
+from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable, MeshConfig
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -27,11 +27,12 @@ from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
-from recmesh.v1 import campaign_ledger_pb2, catalog_log_pb2
+from recmesh.v1 import campaign_ledger_pb2, catalog_log_pb2, decision_log_pb2
 
 NAME = "catalog"
 """Name of the Serve application, of its deployment, and in the address book."""
 LEDGER = campaign_ledger_pb2.DESCRIPTOR.services_by_name["CampaignLedgerService"]
+DECISIONS = decision_log_pb2.DESCRIPTOR.services_by_name["DecisionLogService"]
 LOG = catalog_log_pb2.DESCRIPTOR.services_by_name["CatalogLogService"]
 VERSION = "1"
 PREDECESSOR_S = 30.0
@@ -50,6 +51,7 @@ class CatalogReplica:
         key_file: str,
         policy: str,
         campaigns: dict[str, float],
+        decisions: dict[str, float],
         host: str,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
@@ -62,6 +64,7 @@ class CatalogReplica:
             key_file: keys of attribution tokens.
             policy: file that says what campaigns may do until a version is promoted.
             campaigns: the table of the configuration.
+            decisions: another.
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
@@ -85,10 +88,11 @@ class CatalogReplica:
             tokens,
             policy=Path(policy),
             campaigns=CampaignsTable(**campaigns),
+            decisions=DecisionsTable(**decisions),
         )
         await self._writer.start(PREDECESSOR_S)
         self._server = GrpcServer(
-            [CATALOG.full_name, FEEDBACK.full_name, LOG.full_name, LEDGER.full_name]
+            [service.full_name for service in (CATALOG, FEEDBACK, LOG, LEDGER, DECISIONS)]
         )
         add_service(self._server, CATALOG, self._writer.catalog_service, checked=True)
         feedback = self._writer.feedback
@@ -101,6 +105,7 @@ class CatalogReplica:
         }
         add_service(self._server, LOG, read, checked=False)
         add_service(self._server, LEDGER, self._writer.campaigns.ledger_service, checked=True)
+        add_service(self._server, DECISIONS, self._writer.decisions.offered, checked=True)
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
         self._announcer = Announcer(
@@ -156,6 +161,7 @@ def catalog_application(
         str(key_file),
         str(config.orchestrator.policy_file),
         config.campaigns.model_dump(),
+        config.decisions.model_dump(),
         host,
     )
     options = deployment_options(

@@ -16,6 +16,7 @@ import grpc.aio
 
 from recmesh.deployments.catalog_changes import changes_of
 from recmesh.deployments.catalog_methods import CatalogMethods
+from recmesh.deployments.decision_methods import DecisionMethods
 from recmesh.deployments.event_changes import events_of
 from recmesh.deployments.feedback_methods import FeedbackMethods
 from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
@@ -25,6 +26,8 @@ from recmesh.storage.event_log import EventBatch
 from recmesh.v1 import (
     catalog_log_pb2,
     catalog_log_pb2_grpc,
+    decision_log_pb2,
+    decision_log_pb2_grpc,
     feedback_pb2,
     feedback_pb2_grpc,
 )
@@ -55,6 +58,18 @@ class CatalogLogClient(Protocol):
             UnavailableError: nobody answers in time; the same may be sent again.
             InvalidRequestError: an event breaks the contract; none is recorded.
         """
+
+    async def record_decisions(
+        self, request: decision_log_pb2.RecordDecisionsRequest, *, timeout_s: float
+    ) -> None:
+        """Returns once the records are durable.
+
+        Raises:
+            UnavailableError: nobody answers in time; the same may be sent again.
+        """
+
+    async def read_decisions(self, request_id: str, *, timeout_s: float) -> list[bytes]:
+        """The records of a request, in the order in which they were made. Raises as above."""
 
     async def close(self) -> None:
         """Lets go of connections."""
@@ -101,6 +116,22 @@ class GrpcCatalogLogClient:
                 request, timeout=timeout_s
             )
 
+    async def record_decisions(
+        self, request: decision_log_pb2.RecordDecisionsRequest, *, timeout_s: float
+    ) -> None:
+        """See the port."""
+        with self._asking() as channel:
+            stub = decision_log_pb2_grpc.DecisionLogServiceStub(channel)
+            await stub.RecordDecisions(request, timeout=timeout_s)
+
+    async def read_decisions(self, request_id: str, *, timeout_s: float) -> list[bytes]:
+        """See the port."""
+        request = decision_log_pb2.ReadDecisionsRequest(request_id=request_id)
+        with self._asking() as channel:
+            stub = decision_log_pb2_grpc.DecisionLogServiceStub(channel)
+            found = await stub.ReadDecisions(request, timeout=timeout_s)
+        return list(found.records)
+
     @contextmanager
     def _asking(self) -> Iterator[grpc.aio.Channel]:
         """Where to ask; a failed call leaves as the port's error."""
@@ -130,9 +161,12 @@ class GrpcCatalogLogClient:
 class InProcessCatalogLogClient:
     """Asks a catalog that runs in this process."""
 
-    def __init__(self, methods: CatalogMethods, feedback: FeedbackMethods) -> None:
+    def __init__(
+        self, methods: CatalogMethods, feedback: FeedbackMethods, decisions: DecisionMethods
+    ) -> None:
         self._methods = methods
         self._feedback = feedback
+        self._decisions = decisions
 
     async def read_changes(self, after_seq: int, *, timeout_s: float) -> CatalogChanges:
         """See the port."""
@@ -149,13 +183,35 @@ class InProcessCatalogLogClient:
         self, request: feedback_pb2.RecordEventsRequest, *, timeout_s: float
     ) -> feedback_pb2.RecordEventsResponse:
         """See the port."""
-        try:
+        with _in_time():
             async with asyncio.timeout(timeout_s):
                 return await self._feedback.record_events(request, timeout_s)
-        except TimeoutError as error:
-            raise UnavailableError("the catalog did not answer in time") from error
-        except OverloadedError as error:
-            raise UnavailableError("the catalog is overloaded") from error
+
+    async def record_decisions(
+        self, request: decision_log_pb2.RecordDecisionsRequest, *, timeout_s: float
+    ) -> None:
+        """See the port."""
+        with _in_time():
+            async with asyncio.timeout(timeout_s):
+                await self._decisions.record_decisions(request, timeout_s)
+
+    async def read_decisions(self, request_id: str, *, timeout_s: float) -> list[bytes]:
+        """See the port."""
+        request = decision_log_pb2.ReadDecisionsRequest(request_id=request_id)
+        with _in_time():
+            async with asyncio.timeout(timeout_s):
+                found = await self._decisions.read_decisions(request, timeout_s)
+        return list(found.records)
 
     async def close(self) -> None:
         """See the port."""
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise UnavailableError("the catalog did not answer in time") from error
+    except OverloadedError as error:
+        raise UnavailableError("the catalog is overloaded") from error

@@ -12,6 +12,7 @@ from recmesh.deployments.catalog_changes import read_message
 from recmesh.deployments.catalog_rows import rows_to_write
 from recmesh.deployments.grpc_service import Method
 from recmesh.storage.catalog_log import CatalogLog, Delete, Erase, Write
+from recmesh.storage.decision_log import DecisionLog
 from recmesh.storage.erasure import ErasureCheck, checked_files, erase_from_files
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.group_commit import GroupCommit
@@ -23,8 +24,15 @@ from recmesh.v1 import catalog_log_pb2, catalog_pb2
 class CatalogMethods:
     """Belongs to one event loop. Writes are answered once they are durable."""
 
-    def __init__(self, home: Home, catalog: CatalogLog, commits: GroupCommit[Write]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        catalog: CatalogLog,
+        commits: GroupCommit[Write],
+        decisions: DecisionLog,
+    ) -> None:
         self._home = home
+        self._decisions = decisions
         self._catalog = catalog
         self._commits = commits
         self.ingested = IngestedIds(home.dataset)
@@ -89,8 +97,11 @@ class CatalogMethods:
 
     def _erase_files(self, user_ids: list[str]) -> list[ErasureCheck]:
         held = self.complete_erasures()
+        self._decisions.erase_candidates(user_ids)
         rows = self._catalog.rows_of_users(user_ids)
         checks = [ErasureCheck(f"database: {name}", count) for name, count in rows.items()]
+        left = self._decisions.candidates_left(user_ids)
+        checks.append(ErasureCheck("database: decisions that recommend them", left))
         return [*checks, *checked_files(self._home, user_ids, held)]
 
     def complete_erasures(self) -> list[str]:

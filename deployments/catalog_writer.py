@@ -14,11 +14,13 @@ from recmesh.deployments.campaign_pacer import CampaignPacer
 from recmesh.deployments.campaign_traffic import CampaignTraffic
 from recmesh.deployments.catalog_methods import CatalogMethods
 from recmesh.deployments.current_campaigns import CurrentCampaigns
+from recmesh.deployments.decision_methods import DecisionMethods
+from recmesh.deployments.decision_retention import DecisionRetention
 from recmesh.deployments.event_check import EventCheck
 from recmesh.deployments.feedback_methods import FeedbackMethods
 from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.item_indexers import ItemIndexers
-from recmesh.deployments.mesh_config import CampaignsTable
+from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.policy import DEFAULT_POLICY
@@ -28,6 +30,7 @@ from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.catalog_tables import SCHEMAS
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.decision_log import DecisionLog
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.group_commit import GroupCommit
@@ -46,6 +49,7 @@ class CatalogWriter:
     methods: CatalogMethods
     feedback: FeedbackMethods
     campaigns: CampaignMethods
+    decisions: DecisionMethods
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class CatalogWriter:
         *,
         policy: Path = DEFAULT_POLICY,
         campaigns: CampaignsTable | None = None,
+        decisions: DecisionsTable | None = None,
     ) -> None:
         """What it works with.
 
@@ -68,6 +73,7 @@ class CatalogWriter:
             tokens: verify events.
             policy: file that says what campaigns may do until a version is promoted.
             campaigns: how slots are held and priced; None: as by default.
+            decisions: how long records of pages are kept; None: as by default.
         """
         self._home = home
         self._database_uri = database_uri
@@ -76,6 +82,7 @@ class CatalogWriter:
         self._tokens = tokens
         self._policy = policy
         self._table = campaigns or CampaignsTable()
+        self._keep_days = (decisions or DecisionsTable()).keep_days
         self._closing = contextlib.AsyncExitStack()
 
     async def start(self, wait_s: float = 0.0) -> None:
@@ -97,7 +104,14 @@ class CatalogWriter:
         catalog = CatalogLog(database)
         commits: GroupCommit[Write] = GroupCommit(catalog.write)
         self._closing.push_async_callback(asyncio.to_thread, commits.close)
-        self.methods = CatalogMethods(self._home, catalog, commits)
+        decisions = DecisionLog(database)
+        self.methods = CatalogMethods(self._home, catalog, commits, decisions)
+        self.decisions = DecisionMethods(decisions)
+        self._closing.push_async_callback(asyncio.to_thread, self.decisions.close)
+        retention = DecisionRetention(decisions, self._keep_days)
+        pruning = asyncio.create_task(retention.run(), name="prune-decisions")
+        self._closing.push_async_callback(retention.close)
+        self._closing.push_async_callback(_end, pruning)
         known = KnownIds(database, self.methods.ingested)
         check = EventCheck(self._tokens, known.among_items_and_users)
         self.feedback = FeedbackMethods(EventLog(database), check)

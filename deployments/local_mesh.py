@@ -88,7 +88,7 @@ async def local_mesh(
             clients,
             policy=policy,
             index_uri=index_uri,
-            catalog=InProcessCatalogLogClient(catalog.methods, catalog.feedback),
+            catalog=InProcessCatalogLogClient(catalog.methods, catalog.feedback, catalog.decisions),
             writer=catalog,
             ledger=InProcessCampaignLedger(catalog.campaigns),
             tokens=tokens,

@@ -97,6 +97,12 @@ class CampaignsTable(_Table):
     hold_s: float = Field(default=900.0, gt=0, le=86_400)
 
 
+class DecisionsTable(_Table):
+    """Records of what pages were chosen from."""
+
+    keep_days: float = Field(default=14.0, gt=0, le=3650)
+
+
 class OrchestratorTable(_Scaled):
     """The orchestrator's replicas."""
 
@@ -136,6 +142,7 @@ class MeshConfig(BaseSettings):
     attribution: AttributionTable = AttributionTable()
     catalog: CatalogTable = CatalogTable()
     campaigns: CampaignsTable = CampaignsTable()
+    decisions: DecisionsTable = DecisionsTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from recmesh.deployments.action_recorder import ActionRecorder
 from recmesh.deployments.catalog_follower import CatalogFollower
 from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
+from recmesh.deployments.decision_recorder import DecisionRecorder
 from recmesh.deployments.edge_services import edge_server
 from recmesh.deployments.embedding_follower import EmbeddingFollower
 from recmesh.deployments.event_follower import EventFollower
@@ -154,6 +155,8 @@ class OrchestratorServer:
             read_up = events.take_now
             recorder = ActionRecorder(self._catalog)
             self._closing.push_async_callback(recorder.close)
+            mesh.decisions = DecisionRecorder(self._catalog)
+            self._closing.push_async_callback(mesh.decisions.close)
         if self._ledger is not None:
             mesh.ledger = self._ledger
             self._closing.push_async_callback(self._ledger.close)

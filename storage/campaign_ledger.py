@@ -35,8 +35,10 @@ from recmesh.storage.campaign_tables import (
 )
 from recmesh.storage.catalog_tables import ERASED_USERS, HEAD
 from recmesh.storage.database import Database, statement_chunks
+from recmesh.storage.decision_log import write_decisions
 from recmesh.storage.erased_users import id_hash
 from recmesh.storage.event_tables import EVENTS
+from recmesh.v1.decision_log_pb2 import SealedDecision
 
 CAP_PERIOD_MS = 86_400_000
 """What a day of the frequency cap is: the last 24 hours, wherever the user is."""
@@ -90,6 +92,8 @@ class PageWish:
     request_id: str
     user_id: str
     slots: Sequence[SlotWish]
+    decision: SealedDecision | None = None
+    """The page's record, to be kept when all slots are held."""
 
 
 class HoldOutcome(enum.Enum):
@@ -177,6 +181,13 @@ class SlotLedger:
                 for page in pages
             ]
             holding.changes.save()
+            granted = [
+                page.decision
+                for page, of_page in zip(pages, outcomes, strict=True)
+                if page.decision is not None and all(o is HoldOutcome.HELD for o in of_page)
+            ]
+            if granted:
+                write_decisions(connection, granted)
         return outcomes
 
     def lapse(self, held_before_ms: int) -> int:

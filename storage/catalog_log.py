@@ -28,6 +28,7 @@ from recmesh.storage.catalog_tables import (
     TABLES,
 )
 from recmesh.storage.database import Database, statement_chunks
+from recmesh.storage.decision_tables import DECISIONS
 from recmesh.storage.erased_users import USER_COLUMNS, ErasedUsers, id_hash
 from recmesh.storage.errors import InvalidRequestError
 from recmesh.storage.event_tables import EVENTS, QUARANTINED
@@ -42,6 +43,7 @@ USER_TABLES: dict[str, sa.Table] = {
     "events": EVENTS,
     "quarantined_events": QUARANTINED,
     "campaign_slots": CAMPAIGN_SLOTS,
+    "decisions": DECISIONS,
 }
 """SQL tables that name users, by their names in :data:`USER_COLUMNS`."""
 

@@ -29,8 +29,8 @@ def decompressed(stored: bytes) -> DecisionRecord:
         DataError: these bytes are none.
     """
     size = int.from_bytes(stored[:_SIZE_BYTES], "little")
-    if size > LARGEST_BYTES:
-        raise DataError(f"a decision record claims {size} bytes; {LARGEST_BYTES} is the most")
+    if not 0 < size <= LARGEST_BYTES:
+        raise DataError(f"a decision record claims {size} bytes; 1 to {LARGEST_BYTES} are possible")
     try:
         raw = _CODEC.decompress(stored[_SIZE_BYTES:], size, asbytes=True)
         return DecisionRecord.FromString(raw)

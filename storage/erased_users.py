@@ -24,6 +24,7 @@ USER_COLUMNS: dict[str, tuple[str, ...]] = {
     "edges": ("source_user_id", "target_user_id"),
     "quarantined_events": ("user_id", "item_id"),
     "campaign_slots": ("user_id", "item_id"),
+    "decisions": ("user_id",),
 }
 """Columns that hold user ids: of the interchange tables, and of the writer's own."""
 

@@ -31,6 +31,7 @@ from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.campaign_ledger import PageWish, SlotLedger, SlotWish
 from recmesh.storage.event_log import EventLog
 from recmesh.v1 import common_pb2, feedback_pb2, recommendation_pb2
+from recmesh.v1.decision_log_pb2 import SealedDecision
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -66,7 +67,13 @@ class RehearsedLedger:
         self._clock = clock
 
     async def hold(
-        self, request_id: str, user_id: str, slots: Sequence[WantedSlot], *, timeout_s: float
+        self,
+        request_id: str,
+        user_id: str,
+        slots: Sequence[WantedSlot],
+        *,
+        timeout_s: float,
+        decision: SealedDecision | None = None,
     ) -> list[Hold]:
         """See the port."""
         wishes = []

@@ -41,3 +41,14 @@ class Decision:
     slate: SponsoredSlate
     answer: recommendation_pb2.RecommendResponse
     """Its versions, sources and degradations are recorded; its slots are the slate's."""
+
+
+def latest_pages(decisions: Sequence[Decision]) -> list[Decision]:
+    """Of each page of a request the decision that was made last, first page first.
+
+    Args:
+        decisions: of one request, in the order in which they were made. A caller that asks again
+            under the same id has it decided again.
+    """
+    by_offset = {one.considered.request.offset: one for one in decisions}
+    return [by_offset[offset] for offset in sorted(by_offset)]

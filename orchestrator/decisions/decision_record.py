@@ -273,10 +273,9 @@ def _array(raw: bytes, kind: str) -> npt.NDArray[Any]:
 
 
 def _profile(user: decision_record_pb2.RecordedUser) -> UserProfile:
-    return UserProfile(
-        **{name: getattr(user, name) for name in _PROFILE},
-        **{name: tuple(getattr(user, name)) for name in _PROFILE_LISTS},
-    )
+    fields: dict[str, Any] = {name: getattr(user, name) for name in _PROFILE}
+    fields |= {name: tuple(getattr(user, name)) for name in _PROFILE_LISTS}
+    return UserProfile(**fields)
 
 
 def _catalog(record: decision_record_pb2.RecordedCatalog) -> RecordedCatalog:
