@@ -8,6 +8,9 @@ from recmesh.orchestrator.slate.candidates import Bool, SlateCandidates
 from recmesh.orchestrator.slate.caps import CodeCap
 from recmesh.orchestrator.slate.rules import SlateRules
 
+CAMPAIGN_ROOM = "campaign_room"
+"""Names what a campaign's budget and frequency cap leave it on a page."""
+
 
 class SponsoredSlots:
     """Where sponsored candidates stand, and who may have the next slot.
@@ -29,28 +32,33 @@ class SponsoredSlots:
         self._left = self._quota.copy()
         self._stands = [False] * horizon
         self._caps: list[CodeCap] = []
+        self._names: list[str] = []
         self._over: Bool | None = None
         if candidates.sponsor is not None:
             codes = np.where(self.sponsored, candidates.sponsor, 0)
             if rules.max_per_sponsor is not None:
                 self._caps.append(CodeCap(codes, rules.max_per_sponsor, candidates.sponsor_dealt))
+                self._names.append("max_per_sponsor")
             if rules.max_per_sponsor_recently is not None:
                 self._caps.append(
                     CodeCap(codes, rules.max_per_sponsor_recently, candidates.sponsor_shown)
                 )
-
+                self._names.append("max_per_sponsor_recently")
         if candidates.campaign is not None and candidates.campaign_room is not None:
             codes = np.where(self.sponsored, candidates.campaign, 0)
             self._caps.append(CodeCap(codes, 0, -candidates.campaign_room))
+            self._names.append(CAMPAIGN_ROOM)
         self._add_up()
 
     def _add_up(self) -> None:
         if self._caps:
             self._over = np.logical_or.reduce([cap.over for cap in self._caps])
 
+    def _is_near(self, slot: int) -> bool:
+        return any(self._stands[max(0, slot - 1 - self._spacing) : slot + self._spacing])
+
     def _has_room(self, slot: int) -> bool:
-        near = self._stands[max(0, slot - 1 - self._spacing) : slot + self._spacing]
-        return not any(near) and min(self._left[slot - 1 :]) >= 1
+        return not self._is_near(slot) and min(self._left[slot - 1 :]) >= 1
 
     def _stand(self, slot: int, stands: bool) -> None:
         self._stands[slot - 1] = stands
@@ -64,6 +72,17 @@ class SponsoredSlots:
         if not self._has_room(slot):
             return self.sponsored
         return self._over
+
+    def keeps_out(self, i: int, slot: int) -> str:
+        """The rule by which candidate ``i`` may not have this slot; empty: it may."""
+        if not self.sponsored[i]:
+            return ""
+        if self._is_near(slot):
+            return "sponsored_spacing"
+        if not self._has_room(slot):
+            return "sponsored_share"
+        over = zip(self._names, self._caps, strict=True)
+        return next((name for name, cap in over if cap.over[i]), "")
 
     def may_have(self, i: int, slot: int) -> bool:
         """Whether candidate ``i`` may have this slot."""

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from recmesh.offline.evaluation.exact_slate import SlateProblem, best_slate
 from recmesh.orchestrator.slate.candidates import SlateCandidates
 from recmesh.orchestrator.slate.chance import draws
+from recmesh.orchestrator.slate.propensities import propensities
 from recmesh.orchestrator.slate.rules import PINS, RELAXATION_ORDER, SlateRules
-from recmesh.orchestrator.slate.select import Slate, propensities, select
+from recmesh.orchestrator.slate.select import Slate, select
 
 INSTANCES = max(1000, settings.default.max_examples)
 """10,000 with ``--hypothesis-profile=thorough``."""
