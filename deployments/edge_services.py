@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recmesh.deployments.action_recorder import ActionRecorder
 from recmesh.deployments.catalog_writer import CatalogWriter
+from recmesh.deployments.explain_methods import ExplainMethods
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import add_service
 from recmesh.deployments.swipe_methods import ReadUp, SwipeMethods
@@ -39,7 +40,8 @@ def edge_server(
 
     server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
     swipe = SwipeMethods(mesh, server.meter, recorder, read_up)
-    add_service(server, RECOMMENDATION, {"Recommend": answer}, checked=True, streams=swipe.streams)
+    unary = {"Recommend": answer, **ExplainMethods(mesh).offered}
+    add_service(server, RECOMMENDATION, unary, checked=True, streams=swipe.streams)
     feedback = writer.feedback if writer else None
     add_service(
         server,

@@ -804,9 +804,9 @@ class WeightFlip(_message.Message):
     objective: _builtins.str
     """The objective."""
     weight: _builtins.float
-    """Its weight in the policy."""
+    """Its weight, in [0, 1]: all weights sum to 1."""
     flipped_weight: _builtins.float
-    """The weight at which the outcome flips."""
+    """The weight at which the outcome flips, in [0, 1]."""
     def __init__(
         self,
         *,
@@ -848,12 +848,35 @@ class ItemExplanation(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ScoresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
     FLIP_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item."""
     outcome: Global___ItemOutcome.ValueType
@@ -861,14 +884,28 @@ class ItemExplanation(_message.Message):
     stage: _builtins.str
     """Stage that dropped it: "retrieve", "filter", "select". Empty when shown."""
     rule: _builtins.str
-    """Rule that dropped it, with the value it was judged by. Empty when shown."""
+    """Rule that dropped it, with the value it was judged by, for example "max_per_topic:
+    max_per_topic is 6, reached before slot 7". Empty when shown.
+    """
+    rank: _builtins.int
+    """Rank that it was shown at. Zero: it was not."""
     @_builtins.property
     def contributions(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Contribution of every objective, after weighting."""
 
     @_builtins.property
     def flip(self) -> Global___WeightFlip:
-        """Smallest weight change that flips the outcome. Absent when none does."""
+        """Smallest weight change that flips the outcome, of those that were tried: one weight moves,
+        the others keep their proportions. Absent when none does.
+        """
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sources that proposed it."""
+
+    @_builtins.property
+    def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Calibrated score of every model that had an opinion, in [0, 1]."""
 
     def __init__(
         self,
@@ -879,10 +916,13 @@ class ItemExplanation(_message.Message):
         rule: _builtins.str = ...,
         contributions: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         flip: Global___WeightFlip | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["flip", b"flip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "flip", b"flip", "item_id", b"item_id", "outcome", b"outcome", "rule", b"rule", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "flip", b"flip", "item_id", b"item_id", "outcome", b"outcome", "rank", b"rank", "rule", b"rule", "scores", b"scores", "sources", b"sources", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

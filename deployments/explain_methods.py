@@ -1,0 +1,65 @@
+"""``RecommendationService.Explain``: from the decision log, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from recmesh.deployments.grpc_service import Method
+from recmesh.orchestrator.decisions.decision import Decision
+from recmesh.orchestrator.decisions.explain import explain
+from recmesh.orchestrator.mesh import Mesh
+from recmesh.storage.errors import NotFoundError, OverloadedError, UnsupportedError
+from recmesh.v1 import recommendation_pb2
+
+MOST_WAITING = 8
+"""Explanations that may wait for the one at work; more are refused."""
+READ_TIMEOUT_S = 2.0
+
+
+class ExplainMethods:
+    """Belongs to one event loop. One explanation is made at a time: pages come first."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    @property
+    def offered(self) -> Mapping[str, Method]:
+        """By name in ``RecommendationService``."""
+        return {"Explain": self.explain}
+
+    async def explain(
+        self, request: recommendation_pb2.ExplainRequest, remaining_s: float
+    ) -> recommendation_pb2.ExplainResponse:
+        """Explains items of a recorded request.
+
+        Raises:
+            NotFoundError: no decision of that request is kept, or not yet.
+            OverloadedError: too many explanations wait.
+            UnsupportedError: this mesh keeps no decisions.
+            UnavailableError: the log does not answer.
+        """
+        if self._mesh.decisions is None:
+            raise UnsupportedError("this mesh keeps no decisions, so it cannot explain any")
+        if self._waiting >= MOST_WAITING:
+            raise OverloadedError(f"{MOST_WAITING} explanations wait; try again later")
+        self._waiting += 1
+        try:
+            pages = await self._mesh.decisions.find(
+                request.request_id, timeout_s=min(remaining_s, READ_TIMEOUT_S)
+            )
+            if not pages:
+                raise NotFoundError(
+                    f"no decision of request {request.request_id!r} is kept; the newest are "
+                    "recorded within a second, old ones are deleted"
+                )
+            async with self._turn:
+                return await asyncio.to_thread(_explained, pages, list(request.item_ids))
+        finally:
+            self._waiting -= 1
+
+
+def _explained(pages: list[Decision], item_ids: list[str]) -> recommendation_pb2.ExplainResponse:
+    return asyncio.run(explain(pages, item_ids))
