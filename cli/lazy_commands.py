@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "down": "recmesh.cli.down:down_command",
     "call": "recmesh.cli.call:call_command",
     "swipe": "recmesh.cli.swipe:swipe_command",
+    "explain": "recmesh.cli.explain:explain_command",
+    "replay": "recmesh.cli.replay:replay_command",
     "events": "recmesh.cli.events:events_app",
     "campaigns": "recmesh.cli.campaigns:campaigns_app",
     "users": "recmesh.cli.users:app",

@@ -33,6 +33,8 @@ class PageRequest:
     point already, and has none: a mix could be dominated."""
     shown_lately: Sequence[Impression] = ()
     """What other pages showed the user in the last 24 hours, newest first."""
+    drafted_for: str = ""
+    """Arm that picks from the page in turn with another; empty: the page is shown as it is."""
     card: int = 0
     """Number of the session's card that the page is; 0: it is a page of its own."""
     dealt: Sequence[DealtCard] = ()
@@ -47,6 +49,13 @@ class PageRequest:
     def language(self) -> str:
         """Of the user's interface; empty: unknown."""
         return self.message.context.language or self.user.language
+
+    @property
+    def asked_as(self) -> str:
+        """The id of the request that the page is a part of the answer to."""
+        if not self.drafted_for:
+            return self.request_id
+        return self.request_id.removesuffix(f"/{self.drafted_for}")
 
     @property
     def slots(self) -> int:

@@ -46,9 +46,14 @@ class Decision:
 def latest_pages(decisions: Sequence[Decision]) -> list[Decision]:
     """Of each page of a request the decision that was made last, first page first.
 
+    Where two arms picked slots in turn, the page that each picked from.
+
     Args:
         decisions: of one request, in the order in which they were made. A caller that asks again
             under the same id has it decided again.
     """
-    by_offset = {one.considered.request.offset: one for one in decisions}
-    return [by_offset[offset] for offset in sorted(by_offset)]
+    by_page = {
+        (one.considered.request.offset, one.considered.request.drafted_for): one
+        for one in decisions
+    }
+    return [by_page[page] for page in sorted(by_page)]

@@ -60,7 +60,7 @@ def sealed(decision: Decision) -> decision_log_pb2.SealedDecision:
     request = considered.request
     return decision_log_pb2.SealedDecision(
         decision_id=considered.decision_id,
-        request_id=request.request_id,
+        request_id=request.asked_as,
         user_id=request.message.user_id,
         surface=request.message.surface,
         made_at_unix_ms=considered.made_at_unix_ms,
@@ -90,6 +90,7 @@ def _record(decision: Decision) -> decision_record_pb2.DecisionRecord:
         request=request.message,
         request_id=request.request_id,
         now_unix_s=request.now_unix_s,
+        drafted_for=request.drafted_for,
         offset=request.offset,
         page_size=request.page_size,
         card=request.card,
@@ -233,6 +234,7 @@ def _decision(record: decision_record_pb2.DecisionRecord) -> Decision:
         catalog=catalog,
         user=_profile(record.user),
         now_unix_s=record.now_unix_s,
+        drafted_for=record.drafted_for,
         offset=record.offset,
         page_size=record.page_size,
         preferences=dict(record.preferences),

@@ -34,7 +34,7 @@ async def explain(
     """
     explained = [_Page(page, await replay(page)) for page in pages]
     wanted = list(dict.fromkeys(item_ids)) or [i for page in explained for i in page.item_ids]
-    response = recommendation_pb2.ExplainResponse(request_id=pages[0].considered.request.request_id)
+    response = recommendation_pb2.ExplainResponse(request_id=pages[0].considered.request.asked_as)
     for item_id in wanted:
         page = next((page for page in explained if item_id in page.item_ids), explained[-1])
         response.items.append(await page.explained(item_id))

@@ -45,6 +45,7 @@ def _sides(mesh: Mesh, request: Admitted, rival: Rival) -> Iterator[Admitted]:
         yield replace(
             request,
             request_id=f"{request.request_id}/{arm}",
+            drafted_for=arm,
             snapshot=snapshot,
             surface=surface,
             preferences={} if surface.front else preferences,

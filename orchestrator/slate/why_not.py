@@ -23,8 +23,8 @@ class WhyNot:
 def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: int) -> WhyNot:
     """Why candidate ``i`` has none of the slots.
 
-    A rule is to blame where the candidate would have added more than who got the slot; otherwise
-    it added too little, by the least that it lacked.
+    A rule is to blame that kept it from a slot where it would have added more than who has it; of
+    several the first. Otherwise it adds too little, and the least that it lacks is told.
 
     Args:
         candidates: of one request.
@@ -37,6 +37,7 @@ def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: in
     if candidates.blocked is not None and candidates.blocked[i]:
         return WhyNot("blocks", "the policy blocks it, or its campaign may not have the slot")
     filling = Filling(candidates, rules, len(chosen), None)
+    to_blame: WhyNot | None = None
     nearest: tuple[float, str] | None = None
     for step in filling.walk(chosen.tolist()):
         standing = step.standing
@@ -45,8 +46,10 @@ def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: in
         lacks = float(standing.gain[step.chosen] - standing.gain[i])
         rule = _kept_out(filling, step, rules, i)
         if rule is not None and lacks < 0:
-            return rule
-        if rule is None and (nearest is None or lacks < nearest[0]):
+            to_blame = to_blame or rule
+        elif rule is None and lacks < 0:
+            return _by_chance(step, rules, candidates, i)
+        elif rule is None and (nearest is None or lacks < nearest[0]):
             nearest = (
                 lacks,
                 (
@@ -54,8 +57,8 @@ def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: in
                     f"where the item shown adds {standing.gain[step.chosen]:.4f}"
                 ),
             )
-        if rule is None and lacks < 0:
-            return _by_chance(step, rules, candidates, i)
+    if to_blame is not None:
+        return to_blame
     if nearest is None:
         return WhyNot("slots", f"all {len(chosen)} are pinned or closed to it")
     return WhyNot("value", nearest[1])
@@ -82,6 +85,11 @@ def _kept_out(filling: Filling, step: Step, rules: SlateRules, i: int) -> WhyNot
     assert standing is not None
     if not standing.may_have(i):
         name = filling.sponsored.keeps_out(i, step.slot)
+        if not name:
+            # Pins are taken before all others.
+            pin_slot = filling.candidates.pin_slot
+            at = 0 if pin_slot is None else int(pin_slot[i])
+            return WhyNot("pins", f"it is pinned to slot {at}, which is not on the page")
         cap = getattr(rules, name, None)
         said = f"{name} is {cap}" if cap is not None else "its budget or frequency cap is used up"
         return WhyNot(name, f"{said}, in slot {step.slot}")

@@ -26,7 +26,7 @@ from recmesh.v1 import campaign_ledger_pb2 as recmesh_dot_v1_dot_campaign__ledge
 from recmesh.v1 import recommendation_pb2 as recmesh_dot_v1_dot_recommendation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recmesh/v1/decision_record.proto\x12\nrecmesh.v1\x1a recmesh/v1/campaign_ledger.proto\x1a\x1frecmesh/v1/recommendation.proto\"\xfd\x07\n\x0e\x44\x65\x63isionRecord\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\x0c\x12\x17\n\x0fmade_at_unix_ms\x18\x02 \x01(\x03\x12-\n\x07request\x18\x03 \x01(\x0b\x32\x1c.recmesh.v1.RecommendRequest\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nnow_unix_s\x18\x05 \x01(\x03\x12\x0e\n\x06offset\x18\x06 \x01(\r\x12\x11\n\tpage_size\x18\x07 \x01(\r\x12\x16\n\x0esurface_policy\x18\x08 \x01(\t\x12@\n\x0bpreferences\x18\t \x03(\x0b\x32+.recmesh.v1.DecisionRecord.PreferencesEntry\x12-\n\x06\x61nswer\x18\n \x01(\x0b\x32\x1d.recmesh.v1.RecommendResponse\x12&\n\x04user\x18\x0b \x01(\x0b\x32\x18.recmesh.v1.RecordedUser\x12\x34\n\x0cshown_lately\x18\x0c \x03(\x0b\x32\x1e.recmesh.v1.RecordedImpression\x12%\n\x05\x64\x65\x61lt\x18\r \x03(\x0b\x32\x16.recmesh.v1.WantedSlot\x12\x0c\n\x04\x63\x61rd\x18\x1e \x01(\r\x12,\n\x07\x63\x61talog\x18\x0e \x01(\x0b\x32\x1b.recmesh.v1.RecordedCatalog\x12\x12\n\ncandidates\x18\x0f \x01(\r\x12/\n\tproposals\x18\x10 \x03(\x0b\x32\x1c.recmesh.v1.RecordedProposal\x12\x0c\n\x04kept\x18\x11 \x01(\x0c\x12-\n\x08removals\x18\x12 \x03(\x0b\x32\x1b.recmesh.v1.RecordedRemoval\x12\x32\n\x0erequest_scores\x18\x13 \x01(\x0b\x32\x1a.recmesh.v1.RecordedScores\x12/\n\x0buser_scores\x18\x14 \x01(\x0b\x32\x1a.recmesh.v1.RecordedScores\x12/\n\tcampaigns\x18\x15 \x03(\x0b\x32\x1c.recmesh.v1.RecordedCampaign\x12\x0e\n\x06paying\x18\x16 \x01(\x0c\x12\x0e\n\x06prices\x18\x17 \x01(\x0c\x12)\n\x08\x61ttempts\x18\x18 \x03(\x0b\x32\x17.recmesh.v1.HoldAttempt\x12\x0e\n\x06\x63hosen\x18\x19 \x01(\x0c\x12\x14\n\x0cpropensities\x18\x1a \x01(\x0c\x12\x15\n\rchance_losses\x18\x1b \x01(\x0c\x12\x0f\n\x07relaxed\x18\x1c \x03(\t\x12\x14\n\x0corganic_loss\x18\x1d \x01(\x01\x1a\x32\n\x10PreferencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x95\x02\n\x0cRecordedUser\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x13\n\x0bspecialties\x18\x03 \x03(\t\x12\x0f\n\x07\x63ountry\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\x12 \n\x18\x63onsents_personalisation\x18\x06 \x01(\x08\x12\x1a\n\x12\x63onsents_sponsored\x18\x07 \x01(\x08\x12\x18\n\x10history_item_ids\x18\x08 \x03(\t\x12\x1b\n\x13history_event_types\x18\t \x03(\x05\x12\x1c\n\x14history_times_unix_s\x18\n \x03(\x03\x12\x1a\n\x12\x63onnected_user_ids\x18\x0b \x03(\t\"c\n\x12RecordedImpression\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0btime_unix_s\x18\x04 \x01(\x01\"\x8a\x03\n\x0fRecordedCatalog\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x30\n\rcontent_types\x18\x03 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12)\n\x06topics\x18\x04 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12.\n\x0bspecialties\x18\x05 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12,\n\tcountries\x18\x06 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12,\n\tlanguages\x18\x07 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12\x14\n\x0clead_authors\x18\x08 \x01(\x0c\x12\x18\n\x10published_unix_s\x18\t \x01(\x0c\x12\x16\n\x0e\x65xpires_unix_s\x18\n \x01(\x0c\x12\x12\n\npopularity\x18\x0b \x01(\x0c\x12\x0f\n\x07novelty\x18\x0c \x01(\x0c\"\x8f\x01\n\rRecordedTerms\x12\r\n\x05words\x18\x01 \x01(\r\x12\x0c\n\x04\x62its\x18\x02 \x01(\x0c\x12\x33\n\x05terms\x18\x03 \x03(\x0b\x32$.recmesh.v1.RecordedTerms.TermsEntry\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\x10RecordedProposal\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\"-\n\x0fRecordedRemoval\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\"?\n\x0eRecordedScores\x12\x0f\n\x07scorers\x18\x01 \x03(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x0c\n\x04mask\x18\x03 \x01(\x0c\"U\n\x10RecordedCampaign\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0f\n\x07sponsor\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x0c\n\x04room\x18\x04 \x01(\x05\"r\n\x0bHoldAttempt\x12%\n\x05slots\x18\x01 \x03(\x0b\x32\x16.recmesh.v1.WantedSlot\x12(\n\x08statuses\x18\x02 \x03(\x0e\x32\x16.recmesh.v1.HoldStatus\x12\x12\n\nunanswered\x18\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recmesh/v1/decision_record.proto\x12\nrecmesh.v1\x1a recmesh/v1/campaign_ledger.proto\x1a\x1frecmesh/v1/recommendation.proto\"\x92\x08\n\x0e\x44\x65\x63isionRecord\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\x0c\x12\x17\n\x0fmade_at_unix_ms\x18\x02 \x01(\x03\x12-\n\x07request\x18\x03 \x01(\x0b\x32\x1c.recmesh.v1.RecommendRequest\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nnow_unix_s\x18\x05 \x01(\x03\x12\x13\n\x0b\x64rafted_for\x18\x1f \x01(\t\x12\x0e\n\x06offset\x18\x06 \x01(\r\x12\x11\n\tpage_size\x18\x07 \x01(\r\x12\x16\n\x0esurface_policy\x18\x08 \x01(\t\x12@\n\x0bpreferences\x18\t \x03(\x0b\x32+.recmesh.v1.DecisionRecord.PreferencesEntry\x12-\n\x06\x61nswer\x18\n \x01(\x0b\x32\x1d.recmesh.v1.RecommendResponse\x12&\n\x04user\x18\x0b \x01(\x0b\x32\x18.recmesh.v1.RecordedUser\x12\x34\n\x0cshown_lately\x18\x0c \x03(\x0b\x32\x1e.recmesh.v1.RecordedImpression\x12%\n\x05\x64\x65\x61lt\x18\r \x03(\x0b\x32\x16.recmesh.v1.WantedSlot\x12\x0c\n\x04\x63\x61rd\x18\x1e \x01(\r\x12,\n\x07\x63\x61talog\x18\x0e \x01(\x0b\x32\x1b.recmesh.v1.RecordedCatalog\x12\x12\n\ncandidates\x18\x0f \x01(\r\x12/\n\tproposals\x18\x10 \x03(\x0b\x32\x1c.recmesh.v1.RecordedProposal\x12\x0c\n\x04kept\x18\x11 \x01(\x0c\x12-\n\x08removals\x18\x12 \x03(\x0b\x32\x1b.recmesh.v1.RecordedRemoval\x12\x32\n\x0erequest_scores\x18\x13 \x01(\x0b\x32\x1a.recmesh.v1.RecordedScores\x12/\n\x0buser_scores\x18\x14 \x01(\x0b\x32\x1a.recmesh.v1.RecordedScores\x12/\n\tcampaigns\x18\x15 \x03(\x0b\x32\x1c.recmesh.v1.RecordedCampaign\x12\x0e\n\x06paying\x18\x16 \x01(\x0c\x12\x0e\n\x06prices\x18\x17 \x01(\x0c\x12)\n\x08\x61ttempts\x18\x18 \x03(\x0b\x32\x17.recmesh.v1.HoldAttempt\x12\x0e\n\x06\x63hosen\x18\x19 \x01(\x0c\x12\x14\n\x0cpropensities\x18\x1a \x01(\x0c\x12\x15\n\rchance_losses\x18\x1b \x01(\x0c\x12\x0f\n\x07relaxed\x18\x1c \x03(\t\x12\x14\n\x0corganic_loss\x18\x1d \x01(\x01\x1a\x32\n\x10PreferencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x95\x02\n\x0cRecordedUser\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x13\n\x0bspecialties\x18\x03 \x03(\t\x12\x0f\n\x07\x63ountry\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\x12 \n\x18\x63onsents_personalisation\x18\x06 \x01(\x08\x12\x1a\n\x12\x63onsents_sponsored\x18\x07 \x01(\x08\x12\x18\n\x10history_item_ids\x18\x08 \x03(\t\x12\x1b\n\x13history_event_types\x18\t \x03(\x05\x12\x1c\n\x14history_times_unix_s\x18\n \x03(\x03\x12\x1a\n\x12\x63onnected_user_ids\x18\x0b \x03(\t\"c\n\x12RecordedImpression\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0btime_unix_s\x18\x04 \x01(\x01\"\x8a\x03\n\x0fRecordedCatalog\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x30\n\rcontent_types\x18\x03 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12)\n\x06topics\x18\x04 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12.\n\x0bspecialties\x18\x05 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12,\n\tcountries\x18\x06 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12,\n\tlanguages\x18\x07 \x01(\x0b\x32\x19.recmesh.v1.RecordedTerms\x12\x14\n\x0clead_authors\x18\x08 \x01(\x0c\x12\x18\n\x10published_unix_s\x18\t \x01(\x0c\x12\x16\n\x0e\x65xpires_unix_s\x18\n \x01(\x0c\x12\x12\n\npopularity\x18\x0b \x01(\x0c\x12\x0f\n\x07novelty\x18\x0c \x01(\x0c\"\x8f\x01\n\rRecordedTerms\x12\r\n\x05words\x18\x01 \x01(\r\x12\x0c\n\x04\x62its\x18\x02 \x01(\x0c\x12\x33\n\x05terms\x18\x03 \x03(\x0b\x32$.recmesh.v1.RecordedTerms.TermsEntry\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\x10RecordedProposal\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\"-\n\x0fRecordedRemoval\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\"?\n\x0eRecordedScores\x12\x0f\n\x07scorers\x18\x01 \x03(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x0c\n\x04mask\x18\x03 \x01(\x0c\"U\n\x10RecordedCampaign\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0f\n\x07sponsor\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x0c\n\x04room\x18\x04 \x01(\x05\"r\n\x0bHoldAttempt\x12%\n\x05slots\x18\x01 \x03(\x0b\x32\x16.recmesh.v1.WantedSlot\x12(\n\x08statuses\x18\x02 \x03(\x0e\x32\x16.recmesh.v1.HoldStatus\x12\x12\n\nunanswered\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,27 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDEDTERMS_TERMSENTRY']._loaded_options = None
   _globals['_RECORDEDTERMS_TERMSENTRY']._serialized_options = b'8\001'
   _globals['_DECISIONRECORD']._serialized_start=116
-  _globals['_DECISIONRECORD']._serialized_end=1137
-  _globals['_DECISIONRECORD_PREFERENCESENTRY']._serialized_start=1087
-  _globals['_DECISIONRECORD_PREFERENCESENTRY']._serialized_end=1137
-  _globals['_RECORDEDUSER']._serialized_start=1140
-  _globals['_RECORDEDUSER']._serialized_end=1417
-  _globals['_RECORDEDIMPRESSION']._serialized_start=1419
-  _globals['_RECORDEDIMPRESSION']._serialized_end=1518
-  _globals['_RECORDEDCATALOG']._serialized_start=1521
-  _globals['_RECORDEDCATALOG']._serialized_end=1915
-  _globals['_RECORDEDTERMS']._serialized_start=1918
-  _globals['_RECORDEDTERMS']._serialized_end=2061
-  _globals['_RECORDEDTERMS_TERMSENTRY']._serialized_start=2017
-  _globals['_RECORDEDTERMS_TERMSENTRY']._serialized_end=2061
-  _globals['_RECORDEDPROPOSAL']._serialized_start=2063
-  _globals['_RECORDEDPROPOSAL']._serialized_end=2111
-  _globals['_RECORDEDREMOVAL']._serialized_start=2113
-  _globals['_RECORDEDREMOVAL']._serialized_end=2158
-  _globals['_RECORDEDSCORES']._serialized_start=2160
-  _globals['_RECORDEDSCORES']._serialized_end=2223
-  _globals['_RECORDEDCAMPAIGN']._serialized_start=2225
-  _globals['_RECORDEDCAMPAIGN']._serialized_end=2310
-  _globals['_HOLDATTEMPT']._serialized_start=2312
-  _globals['_HOLDATTEMPT']._serialized_end=2426
+  _globals['_DECISIONRECORD']._serialized_end=1158
+  _globals['_DECISIONRECORD_PREFERENCESENTRY']._serialized_start=1108
+  _globals['_DECISIONRECORD_PREFERENCESENTRY']._serialized_end=1158
+  _globals['_RECORDEDUSER']._serialized_start=1161
+  _globals['_RECORDEDUSER']._serialized_end=1438
+  _globals['_RECORDEDIMPRESSION']._serialized_start=1440
+  _globals['_RECORDEDIMPRESSION']._serialized_end=1539
+  _globals['_RECORDEDCATALOG']._serialized_start=1542
+  _globals['_RECORDEDCATALOG']._serialized_end=1936
+  _globals['_RECORDEDTERMS']._serialized_start=1939
+  _globals['_RECORDEDTERMS']._serialized_end=2082
+  _globals['_RECORDEDTERMS_TERMSENTRY']._serialized_start=2038
+  _globals['_RECORDEDTERMS_TERMSENTRY']._serialized_end=2082
+  _globals['_RECORDEDPROPOSAL']._serialized_start=2084
+  _globals['_RECORDEDPROPOSAL']._serialized_end=2132
+  _globals['_RECORDEDREMOVAL']._serialized_start=2134
+  _globals['_RECORDEDREMOVAL']._serialized_end=2179
+  _globals['_RECORDEDSCORES']._serialized_start=2181
+  _globals['_RECORDEDSCORES']._serialized_end=2244
+  _globals['_RECORDEDCAMPAIGN']._serialized_start=2246
+  _globals['_RECORDEDCAMPAIGN']._serialized_end=2331
+  _globals['_HOLDATTEMPT']._serialized_start=2333
+  _globals['_HOLDATTEMPT']._serialized_end=2447
 # @@protoc_insertion_point(module_scope)

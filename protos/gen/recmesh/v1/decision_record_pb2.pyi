@@ -54,6 +54,7 @@ class DecisionRecord(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NOW_UNIX_S_FIELD_NUMBER: _builtins.int
+    DRAFTED_FOR_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     SURFACE_POLICY_FIELD_NUMBER: _builtins.int
@@ -87,6 +88,10 @@ class DecisionRecord(_message.Message):
     """The request's id, given or made; seeds all chance."""
     now_unix_s: _builtins.int
     """The moment that the page was for, seconds since the Unix epoch (UTC)."""
+    drafted_for: _builtins.str
+    """Arm of an experiment that picked from this page in turn with another. Empty: the page was shown
+    as it is.
+    """
     offset: _builtins.int
     """Slots that earlier pages gave."""
     page_size: _builtins.int
@@ -175,6 +180,7 @@ class DecisionRecord(_message.Message):
         request: _recommendation_pb2.RecommendRequest | None = ...,
         request_id: _builtins.str = ...,
         now_unix_s: _builtins.int = ...,
+        drafted_for: _builtins.str = ...,
         offset: _builtins.int = ...,
         page_size: _builtins.int = ...,
         surface_policy: _builtins.str = ...,
@@ -203,7 +209,7 @@ class DecisionRecord(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "catalog", b"catalog", "request", b"request", "request_scores", b"request_scores", "user", b"user", "user_scores", b"user_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "campaigns", b"campaigns", "candidates", b"candidates", "card", b"card", "catalog", b"catalog", "chance_losses", b"chance_losses", "chosen", b"chosen", "dealt", b"dealt", "decision_id", b"decision_id", "kept", b"kept", "made_at_unix_ms", b"made_at_unix_ms", "now_unix_s", b"now_unix_s", "offset", b"offset", "organic_loss", b"organic_loss", "page_size", b"page_size", "paying", b"paying", "preferences", b"preferences", "prices", b"prices", "propensities", b"propensities", "proposals", b"proposals", "relaxed", b"relaxed", "removals", b"removals", "request", b"request", "request_id", b"request_id", "request_scores", b"request_scores", "shown_lately", b"shown_lately", "surface_policy", b"surface_policy", "user", b"user", "user_scores", b"user_scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "campaigns", b"campaigns", "candidates", b"candidates", "card", b"card", "catalog", b"catalog", "chance_losses", b"chance_losses", "chosen", b"chosen", "dealt", b"dealt", "decision_id", b"decision_id", "drafted_for", b"drafted_for", "kept", b"kept", "made_at_unix_ms", b"made_at_unix_ms", "now_unix_s", b"now_unix_s", "offset", b"offset", "organic_loss", b"organic_loss", "page_size", b"page_size", "paying", b"paying", "preferences", b"preferences", "prices", b"prices", "propensities", b"propensities", "proposals", b"proposals", "relaxed", b"relaxed", "removals", b"removals", "request", b"request", "request_id", b"request_id", "request_scores", b"request_scores", "shown_lately", b"shown_lately", "surface_policy", b"surface_policy", "user", b"user", "user_scores", b"user_scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
