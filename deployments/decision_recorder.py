@@ -16,7 +16,7 @@ from recmesh.v1 import decision_log_pb2
 log = structlog.get_logger(__name__)
 
 MOST_WAITING = 1000
-"""Decisions that wait in memory, some 50 kB each; then the oldest are lost."""
+"""Decisions that wait in memory, some 100 kB each; then the oldest are lost."""
 MESSAGE_BYTES = 1024 * 1024
 """A message with as many is full; it may have four times as many."""
 EVERY_S = 0.25
@@ -59,7 +59,7 @@ class DecisionRecorder:
         return latest_pages([opened(record) for record in records])
 
     async def _send_for_ever(self) -> None:
-        while not self._closing:
+        while True:
             await self._news.wait()
             self._news.clear()
             if not self._closing:
@@ -67,6 +67,8 @@ class DecisionRecorder:
             while self._sent or self._waiting:
                 if not await self._sent_next():
                     await asyncio.sleep(RETRY_S)
+            if self._closing:
+                return
 
     def _seal_next(self) -> list[decision_log_pb2.SealedDecision]:
         some: list[decision_log_pb2.SealedDecision] = []
