@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "swipe": "recmesh.cli.swipe:swipe_command",
     "explain": "recmesh.cli.explain:explain_command",
     "replay": "recmesh.cli.replay:replay_command",
+    "ope": "recmesh.cli.ope:ope_command",
     "events": "recmesh.cli.events:events_app",
     "campaigns": "recmesh.cli.campaigns:campaigns_app",
     "users": "recmesh.cli.users:app",

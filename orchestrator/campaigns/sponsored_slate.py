@@ -39,6 +39,9 @@ class SponsoredSlate:
     """Of each slot's candidate, given the slots above and what campaigns may not have."""
     chance_loss: Float64
     """What each slot adds less than the best that it could have had, ≥ 0."""
+    refused: Int32
+    """Candidates that could have no slot: the ledger refused their campaigns, or they would have
+    cost the page too much."""
     organic_loss: float = 0.0
     """Share of the utility of the page without campaigns that they cost, in [0, 1]."""
 
@@ -112,7 +115,13 @@ class _Attempts:
 
     def sponsored(self, slate: Slate, loss: float = 0.0) -> SponsoredSlate:
         return SponsoredSlate(
-            slate.chosen, slate.relaxed, self.paid_by, slate.propensity, slate.chance_loss, loss
+            chosen=slate.chosen,
+            relaxed=slate.relaxed,
+            paid_by=self.paid_by,
+            propensity=slate.propensity,
+            chance_loss=slate.chance_loss,
+            refused=np.flatnonzero(self._refused).astype(np.int32),
+            organic_loss=loss,
         )
 
     def on_page(self, slate: Slate) -> Int32:

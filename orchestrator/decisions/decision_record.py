@@ -6,6 +6,7 @@ its page again. Candidates are its first rows, in the order in which they were r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ Int32 = npt.NDArray[np.int32]
 
 _STATUS = {hold: campaign_ledger_pb2.HoldStatus.Value(f"HOLD_STATUS_{hold.name}") for hold in Hold}
 _HOLD = {status: hold for hold, status in _STATUS.items()}
+_NO_WAITS = {"source_timeout_s": 1.0, "deadline_s": 1.0}
+"""Of a surface: nothing is waited for when a page is chosen again."""
 _PROFILE = (
     "user_id",
     "known",
@@ -94,7 +97,7 @@ def _record(decision: Decision) -> decision_record_pb2.DecisionRecord:
         offset=request.offset,
         page_size=request.page_size,
         card=request.card,
-        surface_policy=request.surface.model_dump_json(exclude={"front"}),
+        surface_policy=request.surface.model_dump_json(exclude={"front", *_NO_WAITS}),
         preferences=request.preferences,
         catalog=_catalog_record(RecordedCatalog.cut(request.catalog, rows)),
         candidates=len(candidates.rows),
@@ -104,6 +107,7 @@ def _record(decision: Decision) -> decision_record_pb2.DecisionRecord:
         chosen=slate.chosen.astype("<i4").tobytes(),
         propensities=slate.propensity.astype("<f8").tobytes(),
         chance_losses=slate.chance_loss.astype("<f8").tobytes(),
+        refused=slate.refused.astype("<i4").tobytes(),
         relaxed=slate.relaxed,
         organic_loss=slate.organic_loss,
     )
@@ -217,8 +221,8 @@ def _write_offers(
 
 def _decision(record: decision_record_pb2.DecisionRecord) -> Decision:
     try:
-        surface = SurfacePolicy.model_validate_json(record.surface_policy)
-    except ValidationError as error:
+        surface = SurfacePolicy.model_validate(json.loads(record.surface_policy) | _NO_WAITS)
+    except (ValueError, ValidationError) as error:
         raise DataError(
             f"decision {record.request_id} was made by a policy that this release cannot read: "
             f"{error}"
@@ -265,6 +269,7 @@ def _decision(record: decision_record_pb2.DecisionRecord) -> Decision:
         paid_by=offers.paying_for(rows[kept]),
         propensity=_array(record.propensities, "<f8"),
         chance_loss=_array(record.chance_losses, "<f8"),
+        refused=_array(record.refused, "<i4"),
         organic_loss=record.organic_loss,
     )
     return Decision(considered, _attempts(record.attempts), slate, record.answer)

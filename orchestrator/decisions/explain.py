@@ -101,6 +101,12 @@ class _Page:
                 if slot.item_id == item_id and hold is not Hold.HELD:
                     return WhyNot("ledger", f"campaign {slot.campaign_id} is {hold.name}")
         chosen = self._replayed.slate.chosen
+        if position in self._replayed.slate.refused.tolist():
+            most = self._decision.considered.request.surface.campaigns.most_organic_loss
+            return WhyNot(
+                "most_organic_loss",
+                f"its campaign would have cost the page more than {most:g} of its utility",
+            )
         if position in chosen.tolist():
             place = int(np.flatnonzero(chosen == position)[0]) + 1
             return WhyNot("page", f"an earlier page of the request shows it in slot {place}")

@@ -104,6 +104,7 @@ def differences(recorded: SponsoredSlate, replayed: Replayed) -> list[str]:
         "what filtering kept": replayed.kept_the_same,
         "the slate": np.array_equal(recorded.chosen, slate.chosen),
         "who pays": np.array_equal(recorded.paid_by, slate.paid_by),
+        "whom campaigns' limits kept out": np.array_equal(recorded.refused, slate.refused),
         "propensities": np.array_equal(recorded.propensity, slate.propensity),
         "what chance cost": np.array_equal(recorded.chance_loss, slate.chance_loss),
         "relaxed rules": recorded.relaxed == slate.relaxed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,11 +59,11 @@ class Step:
     slot: int
     """From 1."""
     chosen: int
-    """Who has it."""
+    """Who is to have it."""
     standing: Standing | None
-    """None: it was not open, ``forced`` was to have it."""
+    """None: it is not open."""
     forced: int | None
-    """A pin; None: there was a choice, or nobody to have it."""
+    """A pin that has it; None: there is a choice, or nobody to have it."""
 
 
 class Filling:
@@ -194,15 +194,23 @@ class Filling:
 
         Use it instead of :meth:`pin` and :meth:`fill`.
         """
+        return self.steps(len(chosen), lambda slot, _: chosen[slot - 1])
+
+    def steps(self, slots: int, choose: Callable[[int, Standing], int]) -> Iterator[Step]:
+        """Fills slots with whom ``choose`` says, and says before each who could have had it.
+
+        It is asked of every slot, and not heeded where a pin has it or nobody may.
+        """
         pins = self.pin()
-        for slot, i in enumerate(chosen, start=1):
-            forced, standing = pins.pop(slot, None), None
-            if forced is None:
-                standing = self.standing(slot)
-                if standing.nobody:
-                    forced, standing = self.moved_up(pins, slot), None
-            yield Step(slot, i, standing, forced)
-            if standing is not None:
+        for slot in range(1, slots + 1):
+            forced = pins.pop(slot, None)
+            standing = self.standing(slot)
+            if forced is None and standing.nobody:
+                forced = self.moved_up(pins, slot)
+            is_open = forced is None and not standing.nobody
+            i = choose(slot, standing)
+            yield Step(slot, i, standing if is_open else None, forced)
+            if is_open:
                 self.take(i, slot)
 
     def relaxed(self) -> tuple[str, ...]:

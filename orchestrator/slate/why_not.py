@@ -35,7 +35,7 @@ def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: in
     if not np.isfinite(candidates.utility[i]):
         return WhyNot("utility", "an objective has no value for it")
     if candidates.blocked is not None and candidates.blocked[i]:
-        return WhyNot("blocks", "the policy blocks it, or its campaign may not have the slot")
+        return WhyNot("blocks", "the policy blocks it")
     filling = Filling(candidates, rules, len(chosen), None)
     to_blame: WhyNot | None = None
     nearest: tuple[float, str] | None = None
@@ -48,7 +48,7 @@ def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: in
         if rule is not None and lacks < 0:
             to_blame = to_blame or rule
         elif rule is None and lacks < 0:
-            return _by_chance(step, rules, candidates, i)
+            return _by_chance(step, rules, i)
         elif rule is None and (nearest is None or lacks < nearest[0]):
             nearest = (
                 lacks,
@@ -64,18 +64,13 @@ def why_not(candidates: SlateCandidates, rules: SlateRules, chosen: Int32, i: in
     return WhyNot("value", nearest[1])
 
 
-def _by_chance(step: Step, rules: SlateRules, candidates: SlateCandidates, i: int) -> WhyNot:
+def _by_chance(step: Step, rules: SlateRules, i: int) -> WhyNot:
     """It could have had the slot, and would have added more."""
     assert step.standing is not None
     if rules.temperature > 0:
         gain = step.standing.open_gain
         chance = probabilities(gain, rules.temperature, rules.most_chance_loss)[i]
         return WhyNot("temperature", f"had slot {step.slot} with probability {chance:.3f}")
-    if candidates.sponsored is not None and candidates.sponsored[i]:
-        return WhyNot(
-            "most_organic_loss",
-            "its campaign would have cost the page more than the policy lets campaigns cost",
-        )
     return WhyNot("value", f"equal to the item in slot {step.slot}, which came first")
 
 

@@ -36,7 +36,8 @@ Made = Callable[..., Mesh]
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """With two campaigns, of which one has two impressions."""
-    found = Snapshot.of(dataset(tmp_path_factory.mktemp("world")), Policy.load(), None)
+    patient = Policy.load().patient(60.0)
+    found = Snapshot.of(dataset(tmp_path_factory.mktemp("world")), patient, None)
     small = CAMPAIGN | {"campaign_id": "small", "item_ids": ["i30"], "sponsor": "Small Pharma"}
     return replace(found, campaigns=CampaignBook.of(table("campaigns", [CAMPAIGN, small])))
 

@@ -78,6 +78,7 @@ class DecisionRecord(_message.Message):
     CHOSEN_FIELD_NUMBER: _builtins.int
     PROPENSITIES_FIELD_NUMBER: _builtins.int
     CHANCE_LOSSES_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     RELAXED_FIELD_NUMBER: _builtins.int
     ORGANIC_LOSS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.bytes
@@ -114,6 +115,8 @@ class DecisionRecord(_message.Message):
     """Probability of each slot's item, given those above it, float64."""
     chance_losses: _builtins.bytes
     """Utility that chance cost each slot, float64."""
+    refused: _builtins.bytes
+    """Positions among the kept of candidates whose campaigns were refused, int32."""
     organic_loss: _builtins.float
     """Share of the page's utility that campaigns cost."""
     @_builtins.property
@@ -204,12 +207,13 @@ class DecisionRecord(_message.Message):
         chosen: _builtins.bytes = ...,
         propensities: _builtins.bytes = ...,
         chance_losses: _builtins.bytes = ...,
+        refused: _builtins.bytes = ...,
         relaxed: _abc.Iterable[_builtins.str] | None = ...,
         organic_loss: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "catalog", b"catalog", "request", b"request", "request_scores", b"request_scores", "user", b"user", "user_scores", b"user_scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "campaigns", b"campaigns", "candidates", b"candidates", "card", b"card", "catalog", b"catalog", "chance_losses", b"chance_losses", "chosen", b"chosen", "dealt", b"dealt", "decision_id", b"decision_id", "drafted_for", b"drafted_for", "kept", b"kept", "made_at_unix_ms", b"made_at_unix_ms", "now_unix_s", b"now_unix_s", "offset", b"offset", "organic_loss", b"organic_loss", "page_size", b"page_size", "paying", b"paying", "preferences", b"preferences", "prices", b"prices", "propensities", b"propensities", "proposals", b"proposals", "relaxed", b"relaxed", "removals", b"removals", "request", b"request", "request_id", b"request_id", "request_scores", b"request_scores", "shown_lately", b"shown_lately", "surface_policy", b"surface_policy", "user", b"user", "user_scores", b"user_scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "campaigns", b"campaigns", "candidates", b"candidates", "card", b"card", "catalog", b"catalog", "chance_losses", b"chance_losses", "chosen", b"chosen", "dealt", b"dealt", "decision_id", b"decision_id", "drafted_for", b"drafted_for", "kept", b"kept", "made_at_unix_ms", b"made_at_unix_ms", "now_unix_s", b"now_unix_s", "offset", b"offset", "organic_loss", b"organic_loss", "page_size", b"page_size", "paying", b"paying", "preferences", b"preferences", "prices", b"prices", "propensities", b"propensities", "proposals", b"proposals", "refused", b"refused", "relaxed", b"relaxed", "removals", b"removals", "request", b"request", "request_id", b"request_id", "request_scores", b"request_scores", "shown_lately", b"shown_lately", "surface_policy", b"surface_policy", "user", b"user", "user_scores", b"user_scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
