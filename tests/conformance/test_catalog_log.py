@@ -128,7 +128,7 @@ def test_an_erased_user_leaves_a_hash_and_is_never_taken_again(log: CatalogLog) 
     changes = log.read()
     assert "u1" in changes.erased
     assert "u2" not in changes.erased
-    tables = ("users", "edges", "events", "quarantined_events", "campaign_slots")
+    tables = ("users", "edges", "events", "quarantined_events", "campaign_slots", "decisions")
     assert log.rows_of_users(["u1"]) == dict.fromkeys(tables, 0)
     refused, taken = log.write(
         [

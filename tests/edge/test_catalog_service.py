@@ -288,7 +288,8 @@ async def test_an_erased_doctor_is_gone_from_everywhere_for_ever(home: Home) -> 
             (
                 *("database: users", "database: edges"),
                 *("database: events", "database: quarantined_events"),
-                "database: campaign_slots",
+                *("database: campaign_slots", "database: decisions"),
+                "database: decisions that recommend them",
                 *("data set", "quarantine", "artifacts"),
             ),
             0,

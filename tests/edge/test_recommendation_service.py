@@ -152,12 +152,12 @@ async def test_invalid_utf8_does_not_crash_the_server(channel: Channel) -> None:
     assert len((await stub.Recommend(feed())).recommendations) == 10
 
 
-async def test_what_is_not_there_yet_says_so(channel: Channel) -> None:
+async def test_a_mesh_that_keeps_no_decisions_says_so(channel: Channel) -> None:
     stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await stub.Explain(recommendation_pb2.ExplainRequest(request_id="r"))
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert "not available in this release" in (raised.value.details() or "")
+    assert "keeps no decisions" in (raised.value.details() or "")
 
 
 async def test_health_and_reflection_answer(channel: Channel) -> None:
