@@ -1,23 +1,28 @@
 """What each surface's diversity was chosen on: nDCG@10 against diversity of the served pages.
 
-python -m benchmarks.diversity_choices
+python -m benchmarks.diversity_choices [SURFACE...]
 
 Of $RECMESH_HOME's data set, as ``recmesh evaluate`` splits it: models are trained before the
 validation period, which chooses, and anew before the test, which confirms. Pages come from the
 orchestrator's own blend, objectives and slate solver, under the default policy with one thing
-changed. Minutes of a core, most of them for training.
+changed. Feed and swipe are judged by what was wanted in the period; search by what was opened
+after each of its searches, and network by the ties that doctors made in it, both through the whole
+pipeline. Minutes of a core, most of them for training.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.asked_cases import new_ties, searches
+from benchmarks.asked_pages import AskedPages, mesh_of
 from recmesh.cli.written_data import current_dataset
-from recmesh.models.model import Float32, Int64, silent
+from recmesh.models.model import Float32, Int64, TrainedModel, silent
 from recmesh.models.registry import MODELS
 from recmesh.offline.evaluation.calibration_fit import calibration_of
 from recmesh.offline.evaluation.fitting import fit, serving_model
@@ -26,7 +31,7 @@ from recmesh.offline.evaluation.period import Period, period
 from recmesh.offline.evaluation.ranking import hits_of, top_items, wanted_counts
 from recmesh.offline.evaluation.served_blend import ServedBlend, blended
 from recmesh.offline.evaluation.served_scores import served_scores
-from recmesh.offline.evaluation.temporal_split import TemporalSplit
+from recmesh.offline.evaluation.temporal_split import EarlierDataset, TemporalSplit
 from recmesh.offline.metrics.relevance import ndcg
 from recmesh.orchestrator.blend import Calibration, utility
 from recmesh.orchestrator.catalog import Catalog, item_catalog
@@ -38,6 +43,7 @@ from recmesh.orchestrator.slate.request_columns import interests
 from recmesh.orchestrator.slate.rules import SlateRules
 from recmesh.orchestrator.slate.select import select
 from recmesh.orchestrator.user_store import UserStore
+from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 
 K = 10
@@ -47,7 +53,12 @@ CAPS = (3, 4, 6)
 STRENGTHS = (0.01, 0.02, 0.05, 0.1)
 KEPT = 0.98
 """Share of the best nDCG that a choice keeps."""
-SURFACES = ("feed", "swipe")
+BLENDED = ("feed", "swipe")
+ASKED = {"search": searches, "network": new_ties}
+"""Where requests differ by more than their user, and what is asked there."""
+
+Judge = Callable[[SlateRules], tuple[float, float]]
+"""Mean nDCG and diversity of a period's pages under slate rules."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,9 @@ class Choice:
     rules: SlateRules
 
 
-def choices() -> Iterator[Choice]:
+def choices(interests: Sequence[float]) -> Iterator[Choice]:
     """Each way to be diverse at several strengths, alone, capped, and with regard to interests."""
-    for weight in INTERESTS:
+    for weight in interests:
         ways: dict[str, dict[str, object]] = {"no diversity": {}}
         ways |= {f"cap {cap}": {"max_per_topic": cap} for cap in CAPS}
         for diversity in ("mmr", "dpp"):
@@ -102,6 +113,13 @@ class Served:
             pages[user, : len(chosen)] = pool[chosen]
         return pages
 
+    def judged(self, rules: SlateRules) -> tuple[float, float]:
+        """Mean nDCG of the pages against what their users wanted, and mean diversity."""
+        pages = self.pages(rules)
+        relevant = ndcg(hits_of(pages, self.of.wanted), wanted_counts(self.of.wanted))
+        diverse = item_likeness(self.of).diversity(pages)
+        return float(relevant.mean()), float(np.nanmean(diverse))
+
 
 def served(
     of: Period,
@@ -142,39 +160,21 @@ def served(
     )
 
 
-def judged(one: Served, rules: SlateRules) -> tuple[float, float]:
-    """Mean nDCG of the pages against what their users wanted, and mean diversity."""
-    pages = one.pages(rules)
-    relevant = ndcg(hits_of(pages, one.of.wanted), wanted_counts(one.of.wanted))
-    diverse = item_likeness(one.of).diversity(pages)
-    return float(relevant.mean()), float(np.nanmean(diverse))
+def trained(name: str, known: EarlierDataset, home: Home) -> TrainedModel:
+    """On what lies before the data set's moment."""
+    print(f"training {name} until {known.moment:%Y-%m-%d}", file=sys.stderr, flush=True)
+    return fit(
+        name, known, until=known.moment, seed=0, text_vectors=home.text_vectors, progress=silent
+    )
 
 
-def opinions(of: Period, home: Home) -> dict[str, Float32]:
-    """Of all models, trained before the period."""
-    found = {}
-    for name in MODELS:
-        print(f"training {name} until {of.known.moment:%Y-%m-%d}", file=sys.stderr, flush=True)
-        trained = fit(
-            name,
-            of.known,
-            until=of.known.moment,
-            seed=0,
-            text_vectors=home.text_vectors,
-            progress=silent,
-        )
-        found[name] = served_scores(serving_model(trained), of)
-    return found
-
-
-def show(policy: Policy, name: str, validation: Served, test: Served) -> None:
+def show(
+    name: str, validation: Judge, test: Judge, among: Sequence[Choice], today: SlateRules
+) -> None:
     """A line a choice; the most diverse within reach of the best nDCG is marked."""
     rows = []
-    today = Choice("the default policy", policy.surfaces[name].slate)
-    for choice in (*choices(), today):
-        figures: list[float] = []
-        for one in (validation, test):
-            figures += judged(one, choice.rules)
+    for choice in (*among, Choice("the default policy", today)):
+        figures = [*validation(choice.rules), *test(choice.rules)]
         rows.append((choice.name, figures))
     best = max(figures[0] for _, figures in rows)
     within = [row for row in rows if row[1][0] >= KEPT * best]
@@ -186,24 +186,63 @@ def show(policy: Policy, name: str, validation: Served, test: Served) -> None:
         print(f"{row[0]:32}" + "".join(f"{figure:11.4f}" for figure in row[1]) + mark, flush=True)
 
 
+def blended_surfaces(
+    names: Sequence[str], dataset: Dataset, split: TemporalSplit, policy: Policy, home: Home
+) -> None:
+    """Prints the tables of surfaces that are one page a user."""
+    validation = period(dataset, split.validation_start, split.test_start)
+    test = period(dataset, split.test_start, split.end)
+    before, after = (
+        {name: served_scores(serving_model(trained(name, of.known, home)), of) for name in MODELS}
+        for of in (validation, test)
+    )
+    fitted = {name: calibration_of(scores, validation) for name, scores in before.items()}
+    calibrations = {name: found for name, found in fitted.items() if found is not None}
+    for name in names:
+        surface = policy.surfaces[name]
+        show(
+            name,
+            served(validation, before, calibrations, policy, surface).judged,
+            served(test, after, calibrations, policy, surface).judged,
+            list(choices(INTERESTS)),
+            surface.slate,
+        )
+
+
+async def asked_surfaces(
+    names: Sequence[str], dataset: Dataset, split: TemporalSplit, policy: Policy, home: Home
+) -> None:
+    """Prints the tables of surfaces that are asked something, or for doctors."""
+    today = {name: policy.surfaces[name].slate for name in names}
+    pages: dict[str, list[AskedPages]] = {name: [] for name in names}
+    for start, end in ((split.validation_start, split.test_start), (split.test_start, split.end)):
+        known = EarlierDataset.of(dataset, start)
+        models = [trained(name, known, home) for name in ("nlp", "network")]
+        mesh, clients = await mesh_of(known, *models, policy=policy)
+        for name in names:
+            cases = ASKED[name](dataset, start, end)
+            print(f"{name}: {len(cases)} requests from {start:%Y-%m-%d}", file=sys.stderr)
+            pages[name].append(await AskedPages.of(mesh, name, cases))
+        for client in clients:
+            await client.close()
+    for name in names:
+        validation, test = pages[name]
+        # Neither surface's slate regards interests: the query, or doctors, are not the topics read.
+        show(name, validation.judged, test.judged, list(choices((0.0,))), today[name])
+
+
 def main() -> None:
     """Trains twice, then prints a table a surface."""
+    wanted = sys.argv[1:] or [*BLENDED, *ASKED]
+    if unknown := set(wanted) - {*BLENDED, *ASKED}:
+        raise SystemExit(f"no surface {min(unknown)}; there are {', '.join((*BLENDED, *ASKED))}")
     home, policy = Home.from_environment(), Policy.load()
     dataset = current_dataset(home)
     split = TemporalSplit.of(dataset)
-    validation = period(dataset, split.validation_start, split.test_start)
-    test = period(dataset, split.test_start, split.end)
-    before, after = opinions(validation, home), opinions(test, home)
-    fitted = {name: calibration_of(scores, validation) for name, scores in before.items()}
-    calibrations = {name: found for name, found in fitted.items() if found is not None}
-    for name in SURFACES:
-        surface = policy.surfaces[name]
-        show(
-            policy,
-            name,
-            served(validation, before, calibrations, policy, surface),
-            served(test, after, calibrations, policy, surface),
-        )
+    if one_each := [name for name in wanted if name in BLENDED]:
+        blended_surfaces(one_each, dataset, split, policy, home)
+    if asked := [name for name in wanted if name in ASKED]:
+        asyncio.run(asked_surfaces(asked, dataset, split, policy, home))
 
 
 if __name__ == "__main__":

@@ -11,70 +11,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 from rich.progress import track
 
-from recmesh.deployments.inprocess_model_client import InProcessModelClient
-from recmesh.models.model import TrainedModel
-from recmesh.models.nlp.query_clicks import WINDOW_S
-from recmesh.offline.evaluation.fitting import fit, serving_model
+from benchmarks.asked_cases import Case, searches
+from benchmarks.asked_pages import mesh_of
+from recmesh.offline.evaluation.fitting import fit
 from recmesh.offline.evaluation.temporal_split import EarlierDataset, TemporalSplit
-from recmesh.offline.evaluation.trained_index import trained_index
 from recmesh.orchestrator.mesh import Mesh, Snapshot
-from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
-from recmesh.storage.interchange import POSITIVE_EVENT_TYPES
 from recmesh.v1 import recommendation_pb2
 
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 PAGE = 10
 PATIENCE_S = 10.0
-
-
-@dataclass(slots=True)
-class Case:
-    """One search, and what was opened after it."""
-
-    user_id: str
-    query: str
-    now_unix_s: int
-    wanted: set[str] = field(default_factory=set)
-
-
-def cases(dataset: Dataset, split: TemporalSplit, most: int) -> list[Case]:
-    """Searches of the test period that led to something."""
-    known = set(dataset.items["item_id"].to_pylist())
-    last: dict[str, Case] = {}
-    found: list[Case] = []
-    for event in dataset.events.to_pylist():
-        if event["time"] < split.test_start:
-            continue
-        at_unix_s, user_id = int(event["time"].timestamp()), event["user_id"]
-        if event["event_type"] == "search" and event["query"]:
-            last[user_id] = Case(user_id, event["query"], at_unix_s)
-            found.append(last[user_id])
-        elif (
-            event["event_type"] in POSITIVE_EVENT_TYPES
-            and event["item_id"] in known
-            and user_id in last
-            and at_unix_s - last[user_id].now_unix_s <= WINDOW_S
-        ):
-            last[user_id].wanted.add(event["item_id"])
-    return [case for case in found if case.wanted][:most]
-
-
-async def mesh_of(known: Dataset, nlp: TrainedModel) -> tuple[Mesh, InProcessModelClient]:
-    """The pipeline as it would have served when the test period began."""
-    index, record = await trained_index(known, nlp)
-    client = InProcessModelClient(serving_model(nlp))
-    panel = ModelPanel({"nlp": client})
-    await panel.refresh()
-    return Mesh(panel, index, Snapshot.of(known, Policy.load(), record)), client
 
 
 def ndcg(page: recommendation_pb2.RecommendResponse, wanted: set[str]) -> float:
@@ -126,8 +80,8 @@ async def main() -> None:
     split = TemporalSplit.of(dataset)
     known = EarlierDataset.of(dataset, split.test_start)
     nlp = fit("nlp", known, until=split.test_start, seed=0, text_vectors=home.text_vectors)
-    mesh, client = await mesh_of(known, nlp)
-    asked_cases = cases(dataset, split, most)
+    mesh, clients = await mesh_of(known, nlp)
+    asked_cases = searches(dataset, split.test_start, split.end)[:most]
     middle = len(asked_cases) // 2
     print(f"{len(asked_cases)} searches, {len(nlp.strings['queries'])} earlier queries")
     print(f"{'affinity':>10}{'first half':>12}{'second half':>13}")
@@ -135,7 +89,8 @@ async def main() -> None:
         values = await judged(mesh, weight, asked_cases)
         halves = np.mean(values[:middle]), np.mean(values[middle:])
         print(f"{weight:10}{halves[0]:12.4f}{halves[1]:13.4f}", flush=True)
-    await client.close()
+    for client in clients:
+        await client.close()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from recmesh.offline.evaluation.exact_slate import SlateProblem, best_slate
@@ -198,6 +198,14 @@ def test_rules_give_way_in_their_order_and_only_for_need(instance: Instance) -> 
         assert last_broken_by(problem, before, taken) == min(needed)
 
 
+def gap_to_best(per_slot: float) -> str:
+    """For ``--hypothesis-show-statistics``."""
+    if per_slot <= 1e-6:
+        return "is the best slate"
+    bound = next((bound for bound in (0.01, 0.03, 0.1) if per_slot <= bound), None)
+    return f"at most {bound} a slot from the best" if bound else "farther from the best"
+
+
 @settings(max_examples=INSTANCES, deadline=None)
 @given(small_instances)
 def test_the_bound_is_above_the_best_and_the_best_above_the_slate(instance: Instance) -> None:
@@ -208,6 +216,8 @@ def test_the_bound_is_above_the_best_and_the_best_above_the_slate(instance: Inst
     best, _ = best_slate(problem, len(chosen), slate.relaxed)
     assert slate.value <= best + 1e-6
     assert best <= slate.bound + 1e-6
+    if chosen:
+        event(gap_to_best((best - slate.value) / len(chosen)))
     assert slate.gap >= 0
 
 
