@@ -53,7 +53,8 @@ def styles(systems: Sequence[System]) -> dict[str, Style]:
     return found
 
 
-def _figure(height: int, **layout: object) -> go.Figure:
+def blank_figure(height: int, **layout: object) -> go.Figure:
+    """A figure in the house's style, without anything on it; ``height`` in px."""
     figure = go.Figure()
     figure.update_layout(
         height=height,
@@ -78,7 +79,8 @@ def _figure(height: int, **layout: object) -> go.Figure:
     return figure
 
 
-def _errors(intervals: Sequence[Interval]) -> dict[str, object]:
+def error_bars(intervals: Sequence[Interval]) -> dict[str, object]:
+    """Bars from low to high."""
     return {
         "type": "data",
         "symmetric": False,
@@ -108,7 +110,7 @@ def forest(report: Report) -> go.Figure:
     main = segments[-1]
     order = sorted(report.systems, key=lambda s: s.segments[main]["ndcg"].value)
     look = styles(report.systems)
-    figure = _figure(
+    figure = blank_figure(
         70 + ROW_PX * len(order), legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"}
     )
     for segment in segments:
@@ -121,7 +123,7 @@ def forest(report: Report) -> go.Figure:
             figure.add_scatter(
                 x=[interval.value],
                 y=[row],
-                error_x=_errors([interval]) | {"color": colour},
+                error_x=error_bars([interval]) | {"color": colour},
                 mode="markers",
                 marker={
                     "size": 10 if filled else 8,
@@ -174,7 +176,7 @@ def trade_off(report: Report, metric: str, segment: str) -> go.Figure:
     names = [_name(system) for system in systems]
     across = [system.segments[segment][metric] for system in systems]
     up = [system.segments[segment]["ndcg"] for system in systems]
-    figure = _figure(400, showlegend=False)
+    figure = blank_figure(400, showlegend=False)
     left, right = _range(across)
     top = 1.12 * max(found.high for found in up)
     for system, x, y in zip(systems, across, up, strict=True):
@@ -182,8 +184,8 @@ def trade_off(report: Report, metric: str, segment: str) -> go.Figure:
         figure.add_scatter(
             x=[x.value],
             y=[y.value],
-            error_x=_errors([x]) | {"color": colour, "thickness": 1},
-            error_y=_errors([y]) | {"color": colour, "thickness": 1},
+            error_x=error_bars([x]) | {"color": colour, "thickness": 1},
+            error_y=error_bars([y]) | {"color": colour, "thickness": 1},
             mode="markers",
             marker={"size": 13 if system.kind == "blend" else 10, "color": colour},
             cliponaxis=False,
@@ -225,7 +227,7 @@ def heat_map(report: Report) -> go.Figure:
         ]
         for one in slices
     ]
-    figure = _figure(90 + 27 * len(slices))
+    figure = blank_figure(90 + 27 * len(slices))
     figure.add_heatmap(
         z=values / best,
         x=[html.escape(system.name).replace(" ", "<br>") for system in systems],
@@ -263,7 +265,7 @@ def heat_map(report: Report) -> go.Figure:
 def lorenz_curves(report: Report) -> go.Figure:
     """Whose attention goes where: the share that the least shown items have together."""
     look = styles(report.systems)
-    figure = _figure(400, legend={"x": 0.02, "y": 0.98, "bgcolor": "rgba(255,255,255,.8)"})
+    figure = blank_figure(400, legend={"x": 0.02, "y": 0.98, "bgcolor": "rgba(255,255,255,.8)"})
     for name, curve in report.lorenz.items():
         if not curve:
             continue
@@ -298,7 +300,7 @@ def popularity_lift(report: Report, segment: str) -> go.Figure:
     systems = _defined(report, segment, "popularity_lift")
     systems.sort(key=lambda s: -abs(s.segments[segment]["popularity_lift"].value))
     look = styles(report.systems)
-    figure = _figure(60 + ROW_PX * len(systems), showlegend=False)
+    figure = blank_figure(60 + ROW_PX * len(systems), showlegend=False)
     for row, system in enumerate(systems):
         found = system.segments[segment]["popularity_lift"]
         colour = look[system.name].colour
@@ -313,7 +315,7 @@ def popularity_lift(report: Report, segment: str) -> go.Figure:
         figure.add_scatter(
             x=[found.value],
             y=[row],
-            error_x=_errors([found]) | {"color": colour},
+            error_x=error_bars([found]) | {"color": colour},
             mode="markers",
             marker={"size": 10, "color": colour},
             hovertemplate=f"{html.escape(system.name)}: {found.value:+.0%} "

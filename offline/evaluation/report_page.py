@@ -61,16 +61,16 @@ def html_page(report: Report) -> str:
     main = segments[-1]
     history = "known" if "known" in segments else main
     names = {found.metric for found in report.metrics}
-    figures: dict[str, Markup] = {"forest": _drawn("forest", charts.forest(report))}
+    figures: dict[str, Markup] = {"forest": drawn_figure("forest", charts.forest(report))}
     for metric in ("diversity", "novelty"):
         if metric in names:
-            figures[metric] = _drawn(metric, charts.trade_off(report, metric, main))
+            figures[metric] = drawn_figure(metric, charts.trade_off(report, metric, main))
     if report.slices:
-        figures["slices"] = _drawn("slices", charts.heat_map(report))
-    figures["lorenz"] = _drawn("lorenz", charts.lorenz_curves(report))
+        figures["slices"] = drawn_figure("slices", charts.heat_map(report))
+    figures["lorenz"] = drawn_figure("lorenz", charts.lorenz_curves(report))
     if "popularity_lift" in names:
-        figures["lift"] = _drawn("lift", charts.popularity_lift(report, history))
-    return _template().render(
+        figures["lift"] = drawn_figure("lift", charts.popularity_lift(report, history))
+    return page_template(TEMPLATE).render(
         report=report,
         systems=charts.blend_first(report.systems),
         figures=figures,
@@ -87,18 +87,20 @@ def html_page(report: Report) -> str:
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str, folder: Path = Path(__file__).parent) -> Template:
+    """A page's template of a folder; may include those beside this file."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(TEMPLATE)
+    return environment.get_template(name)
 
 
-def _drawn(name: str, drawn: go.Figure) -> Markup:
+def drawn_figure(name: str, drawn: go.Figure) -> Markup:
+    """The figure as part of a page that has Plotly's code; ``name`` is its own on the page."""
     text = drawn.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=CONFIG
     )
