@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "ope": "recmesh.cli.ope:ope_command",
     "events": "recmesh.cli.events:events_app",
     "campaigns": "recmesh.cli.campaigns:campaigns_app",
+    "diagnose": "recmesh.cli.diagnose:diagnose_command",
     "users": "recmesh.cli.users:app",
     "embed": "recmesh.cli.embed:embed_app",
     "evaluate": "recmesh.cli.evaluate:evaluate_app",

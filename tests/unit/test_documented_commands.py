@@ -33,6 +33,7 @@ def _understood(words: list[str]) -> bool:
     [
         "catalog-writes.md",
         "datasets.md",
+        "diagnosis.md",
         "embeddings.md",
         "events.md",
         "interchange.md",
