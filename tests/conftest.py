@@ -12,6 +12,9 @@ from hypothesis import settings
 from recmesh.deployments.ray_cluster import leave_cluster, start_cluster
 from recmesh.storage.home import Home
 
+# A busy machine fails no test.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 settings.register_profile("thorough", max_examples=10_000, deadline=None)
 
 
