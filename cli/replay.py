@@ -141,7 +141,8 @@ def _replay_one(request_id: str, policy: Policy | None, as_json: bool) -> bool:
     return not any(found["differences"] for found in compared)
 
 
-async def _tally(log: DecisionLog, span: DecisionSpan, limit: int, quiet: bool) -> dict[str, Any]:
+async def tally(log: DecisionLog, span: DecisionSpan, limit: int, quiet: bool) -> dict[str, Any]:
+    """Replays recorded pages and counts those that come out the same."""
     counts = {"pages": 0, "identical": 0, "not_readable": 0}
     differing: list[dict[str, Any]] = []
     began_s = time.monotonic()
@@ -170,7 +171,7 @@ def _replay_all(since_h: float, surface: str, limit: int, as_json: bool) -> bool
     since_ms = int(1000 * time.time() - since_h * HOUR_MS)
     span = DecisionSpan(since_unix_ms=max(since_ms, 0), surface=surface)
     with _log(Home.from_environment()) as log:
-        found = asyncio.run(_tally(log, span, limit or 2**62, quiet=as_json))
+        found = asyncio.run(tally(log, span, limit or 2**62, quiet=as_json))
     if as_json:
         typer.echo(json.dumps(found))
     else:

@@ -26,9 +26,15 @@ async def _serve(policy: Path, address: str) -> None:
     console = Console()
     home = Home.from_environment()
     config = mesh_config(home)
-    keys = config.attribution.keys_of(home)
-    uri, campaigns = config.database.uri, config.campaigns
-    async with local_mesh(home, policy, address, uri, keys, campaigns) as mesh:
+    async with local_mesh(
+        home,
+        policy,
+        address,
+        config.database.uri,
+        config.attribution.keys_of(home),
+        config.campaigns,
+        config.decisions,
+    ) as mesh:
         console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
         console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")
         console.print(f"  embedding  {mesh.embedding or 'none'}")

@@ -35,6 +35,7 @@ def local_writer(home: Home) -> CatalogWriter:
         AttributionTokens(keys),
         policy=config.orchestrator.policy_file,
         campaigns=config.campaigns,
+        decisions=config.decisions,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from recmesh.deployments.campaign_ledger_client import InProcessCampaignLedger
 from recmesh.deployments.catalog_log_client import InProcessCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
-from recmesh.deployments.mesh_config import CampaignsTable
+from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
@@ -51,11 +51,12 @@ async def local_mesh(
     database_uri: str = "",
     key_file: Path | None = None,
     campaigns: CampaignsTable | None = None,
+    decisions: DecisionsTable | None = None,
 ) -> AsyncIterator[LocalMesh]:
     """Serves on ``host:port`` while the context is open; port 0 picks a free one.
 
     ``database_uri`` empty: the database in the home folder; ``key_file`` None: so are the keys of
-    attribution tokens; ``campaigns`` None: they are paced as by default.
+    attribution tokens; ``campaigns`` and ``decisions`` None: as by default.
 
     Raises:
         NotFoundError: nothing was ingested.
@@ -80,6 +81,7 @@ async def local_mesh(
             tokens,
             policy=policy,
             campaigns=campaigns,
+            decisions=decisions,
         )
         stack.push_async_callback(catalog.close)
         await catalog.start()
