@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from recmesh.cli.embed_build import only_build
 from recmesh.cli.index_server import index_server
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
+from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
@@ -22,17 +24,33 @@ from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
 
 
-def droppable(registry: EmbeddingRegistry, named: Sequence[str]) -> list[EmbeddingVersion]:
+def droppable(
+    registry: EmbeddingRegistry,
+    named: Sequence[str],
+    experiments: Mapping[str, str] | None = None,
+) -> list[EmbeddingVersion]:
     """Retired versions that have drained, builds that were left, and those named.
+
+    Args:
+        registry: of all versions.
+        named: dropped besides.
+        experiments: that search a version or collection, by it.
 
     Raises:
         NotFoundError: there is none of that name.
-        ConfigurationError: a named one serves, or a rollback leads to it.
+        ConfigurationError: a named one serves, a rollback leads to it, or an experiment searches
+            it.
     """
     served = {record.collection for record in registry.served()}
     found = {r.collection: r for r in registry.records() if r.collection not in served}
     previous = registry.previous()
     for record in (registry.get(name) for name in named):
+        for name in (record.version, record.collection):
+            if experiments and name in experiments:
+                raise ConfigurationError(
+                    f"an arm of experiment {experiments[name]} searches {record.version}; run: "
+                    f"recmesh experiment stop {experiments[name]}"
+                )
         needed = previous is not None and previous.collection == record.collection
         if needed or record.state in (State.LIVE, State.RETIRED):
             if record.collection in found:
@@ -43,6 +61,18 @@ def droppable(registry: EmbeddingRegistry, named: Sequence[str]) -> list[Embeddi
             )
         found[record.collection] = record
     return list(found.values())
+
+
+def _searched_by(home: Home) -> dict[str, str]:
+    """Experiments that are not over, by the embedding version that an arm of theirs searches."""
+    now = datetime.now(UTC)
+    return {
+        arm.embedding: experiment.name
+        for experiment in ExperimentStore(home.experiments).read().book.experiments
+        if experiment.state(now) not in ("ended", "stopped")
+        for arm in experiment.arms
+        if arm.embedding
+    }
 
 
 async def _drop(address: str, records: Sequence[EmbeddingVersion]) -> None:
@@ -93,7 +123,7 @@ def gc_command(
     home = Home.from_environment()
     registry, store = EmbeddingRegistry(home.vectors), ArtifactStore(home.artifacts)
     with clear_errors("recmesh embed gc"), only_build(home):
-        records = droppable(registry, versions or [])
+        records = droppable(registry, versions or [], _searched_by(home))
         if records:
             with index_server(home, uri) as address:
                 asyncio.run(_drop(address, records))

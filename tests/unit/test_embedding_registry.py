@@ -113,6 +113,8 @@ def test_served_are_all_that_requests_may_ask_for(
     assert [r.collection for r in droppable(registry, [])] == ["d"]
     later(monkeypatch, DRAINED_S + 1)
     assert [r.collection for r in registry.served()] == ["b", "c", "e", "f"]
+    with pytest.raises(ConfigurationError, match="experiment stop wide"):
+        droppable(registry, ["f"], {registry.get("f").version: "wide"})
     assert [r.collection for r in droppable(registry, ["f"])] == ["a", "d", "f"]
     for needed in ("b", "c"):
         with pytest.raises(ConfigurationError, match="may still be asked for"):
