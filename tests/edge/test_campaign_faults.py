@@ -20,7 +20,7 @@ from recmesh.storage.errors import UnavailableError
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 from recmesh.v1 import catalog_pb2, catalog_pb2_grpc, common_pb2, feedback_pb2, feedback_pb2_grpc
-from tests.edge.test_feedback_faults import Writer
+from tests.event_writer import Writer
 from tests.small_world import ingested_home
 
 KILLS = 4
@@ -158,7 +158,7 @@ def campaign() -> catalog_pb2.UpsertCampaignsRequest:
 async def test_kill_9_loses_no_slot_and_overdraws_no_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.edge.test_feedback_faults.WRITER", WRITER)
+    monkeypatch.setattr("tests.event_writer.WRITER", WRITER)
     home = ingested_home(tmp_path)
     SigningKeys.load_or_make(home.attribution_keys)
     writer = Writer(home)
