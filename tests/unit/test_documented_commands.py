@@ -36,6 +36,7 @@ def _understood(words: list[str]) -> bool:
         "diagnosis.md",
         "embeddings.md",
         "events.md",
+        "experiments.md",
         "interchange.md",
         "metrics.md",
         "retraining.md",
