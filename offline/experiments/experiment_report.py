@@ -226,6 +226,12 @@ class _Reading:
                 analysis = analyze(units.table, plan)
             except DataError as error:
                 remarks.append(f"nothing can be said yet: {error}")
+        remarks += [
+            f"guardrail {one.metric} of {one.arm} is open: {one.effect.control:g} against "
+            f"{one.effect.treatment:g}, and a relative margin needs both above 0"
+            for one in (analysis.guardrails if analysis else ())
+            if math.isnan(one.effect.log_ratio)
+        ]
         if analysis and units.table.num_rows < FEWEST_UNITS:
             remarks.append(
                 f"always-valid intervals say something from {FEWEST_UNITS} units on; there are "

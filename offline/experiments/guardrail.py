@@ -32,6 +32,8 @@ class Guardrail:
 def guardrail(effect: Effect, metric: Metric, scale: float, alpha: float) -> Guardrail:
     """Tests the logarithm of treatment over control against that of the margin.
 
+    Where the metric is not above 0 in both arms a share of it means nothing, and it is open.
+
     Args:
         effect: of the arm on the metric.
         metric: with a margin.
@@ -39,15 +41,12 @@ def guardrail(effect: Effect, metric: Metric, scale: float, alpha: float) -> Gua
         alpha: of each test.
 
     Raises:
-        DataError: the metric is not above 0 in both arms, so that a share of it means nothing.
+        DataError: the metric has no margin.
     """
     if metric.margin is None:
         raise DataError(f"metric {metric.name} has no margin, so it is no guardrail")
     if math.isnan(effect.log_ratio):
-        raise DataError(
-            f"guardrail {metric.name}: {effect.control:g} against {effect.treatment:g}; "
-            f"a relative margin needs both above 0"
-        )
+        return Guardrail(verdict="open", always_valid="open", p=1.0)
     sign = 1.0 if metric.better == "higher" else -1.0
     bound = math.log1p(-sign * metric.margin)
     distance = sign * (effect.log_ratio - bound)
