@@ -76,7 +76,7 @@ DRAWS = 500
 ALPHA = 0.05
 INTERLEAVED_SHARE = 0.1
 MODELS = ("cf", "network")
-CHANGE = "objective_weights = { relevance = 0.65, freshness = 0.3, novelty = 0.05 }"
+CHANGE = "objective_weights = { relevance = 0.55, freshness = 0.4, novelty = 0.05 }"
 ARMS = f"""
 [[arms]]
 name = "control"
@@ -348,7 +348,8 @@ def assignment_cost() -> None:
 
 def said(report: dict[str, Any], truths: Iterable[str]) -> None:
     """Prints what an experiment says, and what is true."""
-    units = ", ".join(f"{arm['name']} {arm['units']:,}" for arm in report["arms"])
+    of = " slots" if report["kind"] == "interleave" else ""
+    units = ", ".join(f"{arm['name']} {arm['units']:,}{of}" for arm in report["arms"])
     print(f"\n{report['name']}: {report['units']:,} doctors; {units}; "
           f"sample ratio p {report['sample_ratio']['p']:.3f}")  # fmt: skip
     for line in truths:

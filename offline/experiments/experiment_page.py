@@ -22,7 +22,7 @@ def html_page(report: ExperimentReport) -> str:
     figures = {}
     if report.analysis is not None and report.analysis.goals:
         figures["goals"] = _drawn("goals", _goals(report))
-    if report.analysis is not None and report.analysis.slices:
+    if report.analysis is not None and any(s.effects for s in report.analysis.slices):
         figures["slices"] = _drawn("slices", _slices(report))
     return _template().render(report=report, figures=figures, plotly=Markup(get_plotlyjs()))
 
