@@ -34,6 +34,7 @@ async def _serve(policy: Path, address: str) -> None:
         config.attribution.keys_of(home),
         config.campaigns,
         config.decisions,
+        config.events,
     ) as mesh:
         console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
         console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")

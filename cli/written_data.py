@@ -36,6 +36,7 @@ def local_writer(home: Home) -> CatalogWriter:
         policy=config.orchestrator.policy_file,
         campaigns=config.campaigns,
         decisions=config.decisions,
+        events=config.events,
     )
 
 

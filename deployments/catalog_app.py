@@ -19,7 +19,12 @@ from recmesh.deployments.edge_services import CATALOG, FEEDBACK
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
-from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable, MeshConfig
+from recmesh.deployments.mesh_config import (
+    CampaignsTable,
+    DecisionsTable,
+    EventsTable,
+    MeshConfig,
+)
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -52,6 +57,7 @@ class CatalogReplica:
         policy: str,
         campaigns: dict[str, float],
         decisions: dict[str, float],
+        events: dict[str, float],
         host: str,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
@@ -65,6 +71,7 @@ class CatalogReplica:
             policy: file that says what campaigns may do until a version is promoted.
             campaigns: the table of the configuration.
             decisions: another.
+            events: another.
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
@@ -89,6 +96,7 @@ class CatalogReplica:
             policy=Path(policy),
             campaigns=CampaignsTable(**campaigns),
             decisions=DecisionsTable(**decisions),
+            events=EventsTable(**events),
         )
         await self._writer.start(PREDECESSOR_S)
         self._server = GrpcServer(
@@ -162,6 +170,7 @@ def catalog_application(
         str(config.orchestrator.policy_file),
         config.campaigns.model_dump(),
         config.decisions.model_dump(),
+        config.events.model_dump(),
         host,
     )
     options = deployment_options(

@@ -15,12 +15,12 @@ from recmesh.deployments.campaign_traffic import CampaignTraffic
 from recmesh.deployments.catalog_methods import CatalogMethods
 from recmesh.deployments.current_campaigns import CurrentCampaigns
 from recmesh.deployments.decision_methods import DecisionMethods
-from recmesh.deployments.decision_retention import DecisionRetention
 from recmesh.deployments.event_check import EventCheck
 from recmesh.deployments.feedback_methods import FeedbackMethods
 from recmesh.deployments.grpc_service import Method
 from recmesh.deployments.item_indexers import ItemIndexers
-from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable
+from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable, EventsTable
+from recmesh.deployments.retention import Prune, Retention
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.policy import DEFAULT_POLICY
@@ -33,6 +33,7 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.decision_log import DecisionLog
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.event_log import EventLog
+from recmesh.storage.event_retention import EventRetention
 from recmesh.storage.group_commit import GroupCommit
 from recmesh.storage.home import Home
 from recmesh.storage.known_ids import KnownIds
@@ -62,6 +63,7 @@ class CatalogWriter:
         policy: Path = DEFAULT_POLICY,
         campaigns: CampaignsTable | None = None,
         decisions: DecisionsTable | None = None,
+        events: EventsTable | None = None,
     ) -> None:
         """What it works with.
 
@@ -74,6 +76,7 @@ class CatalogWriter:
             policy: file that says what campaigns may do until a version is promoted.
             campaigns: how slots are held and priced; None: as by default.
             decisions: how long records of pages are kept; None: as by default.
+            events: how long events are; None: as by default.
         """
         self._home = home
         self._database_uri = database_uri
@@ -82,7 +85,8 @@ class CatalogWriter:
         self._tokens = tokens
         self._policy = policy
         self._table = campaigns or CampaignsTable()
-        self._keep_days = (decisions or DecisionsTable()).keep_days
+        self._keep_decisions_days = (decisions or DecisionsTable()).keep_days
+        self._keep_events_days = (events or EventsTable()).keep_days
         self._closing = contextlib.AsyncExitStack()
 
     async def start(self, wait_s: float = 0.0) -> None:
@@ -108,10 +112,8 @@ class CatalogWriter:
         self.methods = CatalogMethods(self._home, catalog, commits, decisions)
         self.decisions = DecisionMethods(decisions)
         self._closing.push_async_callback(asyncio.to_thread, self.decisions.close)
-        retention = DecisionRetention(decisions, self._keep_days)
-        pruning = asyncio.create_task(retention.run(), name="prune-decisions")
-        self._closing.push_async_callback(retention.close)
-        self._closing.push_async_callback(_end, pruning)
+        self._prune("decisions", decisions.prune, self._keep_decisions_days)
+        self._prune("old events", EventRetention(database).prune, self._keep_events_days)
         known = KnownIds(database, self.methods.ingested)
         check = EventCheck(self._tokens, known.among_items_and_users)
         self.feedback = FeedbackMethods(EventLog(database), check)
@@ -128,6 +130,13 @@ class CatalogWriter:
             self.methods.indexed_ids = indexers.held_ids
             following = asyncio.create_task(indexers.run(), name="index-items")
             self._closing.push_async_callback(_end, following)
+
+    def _prune(self, what: str, prune: Prune, keep_days: float) -> None:
+        """Begins to delete what is too old."""
+        retention = Retention(what, prune, keep_days)
+        pruning = asyncio.create_task(retention.run(), name=f"prune-{what}")
+        self._closing.push_async_callback(retention.close)
+        self._closing.push_async_callback(_end, pruning)
 
     def _keep_campaigns(self, database: Database, catalog: CatalogLog) -> None:
         """Takes sponsored slots, and begins to pace campaigns."""

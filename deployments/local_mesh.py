@@ -15,7 +15,7 @@ from pathlib import Path
 from recmesh.deployments.campaign_ledger_client import InProcessCampaignLedger
 from recmesh.deployments.catalog_log_client import InProcessCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
-from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable
+from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable, EventsTable
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
@@ -52,11 +52,13 @@ async def local_mesh(
     key_file: Path | None = None,
     campaigns: CampaignsTable | None = None,
     decisions: DecisionsTable | None = None,
+    events: EventsTable | None = None,
 ) -> AsyncIterator[LocalMesh]:
     """Serves on ``host:port`` while the context is open; port 0 picks a free one.
 
     ``database_uri`` empty: the database in the home folder; ``key_file`` None: so are the keys of
-    attribution tokens; ``campaigns`` and ``decisions`` None: as by default.
+    attribution tokens; ``campaigns``, ``decisions`` and ``events`` None: as by
+    default.
 
     Raises:
         NotFoundError: nothing was ingested.
@@ -82,6 +84,7 @@ async def local_mesh(
             policy=policy,
             campaigns=campaigns,
             decisions=decisions,
+            events=events,
         )
         stack.push_async_callback(catalog.close)
         await catalog.start()

@@ -97,6 +97,12 @@ class CampaignsTable(_Table):
     hold_s: float = Field(default=900.0, gt=0, le=86_400)
 
 
+class EventsTable(_Table):
+    """What users did."""
+
+    keep_days: float = Field(default=400.0, ge=31, le=36_500)
+
+
 class DecisionsTable(_Table):
     """Records of what pages were chosen from."""
 
@@ -142,6 +148,7 @@ class MeshConfig(BaseSettings):
     attribution: AttributionTable = AttributionTable()
     catalog: CatalogTable = CatalogTable()
     campaigns: CampaignsTable = CampaignsTable()
+    events: EventsTable = EventsTable()
     decisions: DecisionsTable = DecisionsTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)

@@ -117,7 +117,7 @@ class CampaignCounts:
     clicks: int = 0
     """Slots clicked, however often."""
     erased_confirmed: int = 0
-    """Part of ``confirmed``, of users who were erased, with their events."""
+    """Part of ``confirmed`` whose events are gone: with erased users, or because of their age."""
     erased_clicks: int = 0
     """Part of ``clicks``, likewise."""
 

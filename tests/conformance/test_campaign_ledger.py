@@ -35,6 +35,7 @@ from recmesh.storage.campaign_tables import (
 from recmesh.storage.catalog_log import CatalogLog, Erase, Upsert
 from recmesh.storage.database import MIGRATIONS, Database
 from recmesh.storage.event_log import CheckedEvent, EventLog
+from recmesh.storage.event_retention import TOGETHER, EventRetention
 from recmesh.storage.event_tables import EVENT_HEAD, EVENTS
 from recmesh.storage.recorded_traffic import RecordedTraffic
 from tests.conformance.test_catalog_log import user
@@ -450,3 +451,31 @@ def _had(database: Database, user_id: str, campaign: str, now_ms: int) -> set[tu
             or (row.state == CONFIRMED and now_ms - row.confirmed_at < CAP_PERIOD_MS)
         )
     }
+
+
+def test_events_that_are_old_go_and_what_they_counted_stays(
+    ledger: SlotLedger, log: EventLog, database: Database
+) -> None:
+    retention = EventRetention(database)
+    ledger.hold([page("r1", "i1"), page("r2", "i1"), page("r3", "i1")], NOW_MS)
+    log.write([shown("e1", "r1"), shown("e2", "r1", kind="click"), shown("bad", "r9")], NOW_MS)
+    log.write([event("old"), event("bad", "quarantined", b"other")], NOW_MS)
+    log.write([shown("e3", "r2"), event("new"), event("worse", "quarantined")], NOW_MS + 5)
+    assert counts(ledger) == (1, 3, 1)
+    assert retention.prune(NOW_MS) == 0
+    assert retention.prune(NOW_MS + 5) == 5
+    assert retention.prune(NOW_MS + 5) == 0
+    assert counts(ledger) == (1, 3, 1)
+    left = log.read(columns=["seq", "event_id"]).events
+    assert left["event_id"].to_pylist() == ["e3", "new"]
+    assert left["seq"].to_pylist() == [5, 6]
+    assert [one.event_id for one in log.quarantined(limit=9)] == ["worse"]
+    log.write([event("next")], NOW_MS + 6)
+    assert log.read(after_seq=6).events["event_id"].to_pylist() == ["next"]
+    assert ledger.hold([page("r4", "i1", budget=4, cap=9)], NOW_MS + 6) == [[SPENT]]
+
+
+def test_many_old_events_go_some_at_a_time(log: EventLog, database: Database) -> None:
+    retention = EventRetention(database)
+    log.write([event(f"e{n}") for n in range(TOGETHER + 3)], NOW_MS)
+    assert [retention.prune(NOW_MS + 1) for _ in range(3)] == [TOGETHER, 3, 0]

@@ -1,0 +1,75 @@
+"""Deletes events that were kept long enough, and keeps the campaigns' counts right.
+
+What an event counted stays counted: its campaign's numbers do not fall, they only can no longer be
+recounted (:meth:`~recmesh.storage.campaign_ledger.SlotLedger.audit` knows how many those are).
+Consumers' positions stay right, for numbers are never given anew.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from recmesh.storage import campaign_slots
+from recmesh.storage.campaign_tables import CAMPAIGN_SLOTS, CONFIRMED
+from recmesh.storage.database import Database
+from recmesh.storage.event_tables import EVENTS, QUARANTINED
+
+TOGETHER = 500
+"""Events deleted in one transaction: others wait for it."""
+
+_OLDEST = sa.select(EVENTS.c.seq, EVENTS.c.received_at).order_by(EVENTS.c.seq).limit(TOGETHER)
+
+
+class EventRetention:
+    """Prunes the event log. Calls block: make them in a thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def prune(self, before_unix_ms: int) -> int:
+        """Deletes some of the events received before a moment; returns how many.
+
+        Oldest first, and :data:`TOGETHER` at most: call it until it returns 0. An event whose id
+        is gone could be recorded again: keep events longer than late ones are believed.
+
+        Raises:
+            UnavailableError: the database does not answer; nothing was deleted.
+        """
+        return self._prune_recorded(before_unix_ms) + self._prune_quarantined(before_unix_ms)
+
+    def _prune_recorded(self, before_unix_ms: int) -> int:
+        with self._database.reading() as connection:
+            oldest = connection.execute(_OLDEST).all()
+        old = [row.seq for row in oldest if row.received_at < before_unix_ms]
+        if not old:
+            return 0
+        those = EVENTS.c.seq.in_(old)
+        with self._database.writing() as connection:
+            campaign_slots.lock(connection)
+            campaign_slots.forget(connection, EVENTS, those)
+            shown = sa.select(EVENTS.c.request_id, EVENTS.c.item_id).where(
+                those, campaign_slots.counted_events("impression")
+            )
+            connection.execute(
+                sa.delete(CAMPAIGN_SLOTS).where(
+                    CAMPAIGN_SLOTS.c.state == CONFIRMED,
+                    sa.tuple_(CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id).in_(shown),
+                )
+            )
+            connection.execute(sa.delete(EVENTS).where(those))
+        return len(old)
+
+    def _prune_quarantined(self, before_unix_ms: int) -> int:
+        key = sa.tuple_(*QUARANTINED.primary_key.columns)
+        old = (
+            sa.select(*QUARANTINED.primary_key.columns)
+            .where(QUARANTINED.c.received_at < before_unix_ms)
+            .limit(TOGETHER)
+        )
+        with self._database.reading() as connection:
+            if connection.execute(old.limit(1)).first() is None:
+                return 0
+        with self._database.writing() as connection:
+            keys = [tuple(row) for row in connection.execute(old).all()]
+            connection.execute(sa.delete(QUARANTINED).where(key.in_(keys)))
+        return len(keys)
