@@ -37,6 +37,8 @@ from tests.small_world import ingested_home
 
 ROOM_BYTES = 300_000
 FULL_FOR_S = 0.2
+GIVE_UP_S = 600.0
+"""A busy machine takes seconds to start a writer, which is killed again at once."""
 CHANCE = random.Random(0)
 
 
@@ -45,7 +47,7 @@ async def sending(
     home: Home, writer: Writer, count: int
 ) -> AsyncIterator[tuple[Callers, asyncio.Event]]:
     """Callers who send until the context ends, and are answered at last."""
-    callers, ending = Callers(home, writer.port, count), asyncio.Event()
+    callers, ending = Callers(home, writer.port, count, GIVE_UP_S), asyncio.Event()
     tasks = [asyncio.create_task(callers.send_on(which, ending)) for which in range(count)]
     yield callers, ending
     ending.set()

@@ -48,7 +48,7 @@ CAMPAIGN_COUNTS = sa.Table(
     ),
 )
 """Moved in the transactions that move slots. What ``erased_…`` counts is in ``confirmed`` and
-``clicks`` too, but its events are gone with the users who were erased."""
+``clicks`` too, but its events are gone, with users who were erased or because of their age."""
 
 CAMPAIGN_PRICES = sa.Table(
     "campaign_prices",

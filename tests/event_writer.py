@@ -108,7 +108,8 @@ def batch(caller: int, number: int, token: str) -> feedback_pb2.RecordEventsRequ
 class Callers:
     """Services that each send batch after batch, the same one again until it is answered."""
 
-    def __init__(self, home: Home, port: int, count: int) -> None:
+    def __init__(self, home: Home, port: int, count: int, give_up_s: float = GIVE_UP_S) -> None:
+        self._give_up_s = give_up_s
         self._tokens = AttributionTokens(SigningKeys.load(home.attribution_keys))
         options = [
             ("grpc.initial_reconnect_backoff_ms", 50),
@@ -135,7 +136,7 @@ class Callers:
     async def send(self, caller: int, number: int) -> None:
         """Until it is answered."""
         message = batch(caller, number, self.token(caller, number))
-        end = time.monotonic() + GIVE_UP_S
+        end = time.monotonic() + self._give_up_s
         while True:
             try:
                 answer = await self.stub.RecordEvents(message, timeout=5)
