@@ -1,8 +1,9 @@
 """An A/B test and an interleaved one, served over gRPC, in a world that knows what is true.
 
-    python -m benchmarks.experiment_world [--doctors 3000] [--home DIR]
+    python -m benchmarks.experiment_world [--doctors 3000] [--freshness 0.35]
 
-Doctors of a synthetic world ask a mesh for one feed page each and click as the world's truth has
+The live policy weighs freshness .12, the other arm more of it and less relevance. Doctors of a
+synthetic world ask a mesh for one feed page each and click as the world's truth has
 it. What every page is worth, by policy, is known beforehand: both policies' pages of every doctor
 are asked for while no experiment runs. Then an A/B test of nine tenths of the doctors and an
 interleaved one of the last tenth run side by side in one layer, are read from the recorded events
@@ -76,15 +77,14 @@ DRAWS = 500
 ALPHA = 0.05
 INTERLEAVED_SHARE = 0.1
 MODELS = ("cf", "network")
-CHANGE = "objective_weights = { relevance = 0.55, freshness = 0.4, novelty = 0.05 }"
-ARMS = f"""
+ARMS = """
 [[arms]]
 name = "control"
 
 [[arms]]
 name = "fresher"
 [arms.surfaces.feed]
-{CHANGE}
+objective_weights = { relevance = RELEVANCE, freshness = FRESHNESS, novelty = 0.05 }
 """
 AB = f"""
 name = "freshness"
@@ -243,13 +243,16 @@ def made_home(folder: Path, doctors: int) -> tuple[Home, Truth]:
     return home, Truth.load(folder / "world" / "truth")
 
 
-async def serve(world: World, folder: Path) -> tuple[Int64, Int64]:
+async def serve(world: World, folder: Path, freshness: float) -> tuple[Int64, Int64]:
     """Runs both experiments; returns the pages of both policies ``[doctors, slots]``."""
     home, units = world.home, len(world.doctors)
     for name, text in (("ab", AB), ("drafted", INTERLEAVED)):
         file = folder / f"{name}.toml"
         share = INTERLEAVED_SHARE if name == "drafted" else 1 - INTERLEAVED_SHARE
-        file.write_text(text.replace("UNITS", str(int(units * share))))
+        weights = {"RELEVANCE": f"{0.95 - freshness:g}", "FRESHNESS": f"{freshness:g}"}
+        for name_, value in {"UNITS": str(int(units * share)), **weights}.items():
+            text = text.replace(name_, value)
+        file.write_text(text)
         recmesh(home, "experiment", "create", str(file))
     treatment = ExperimentStore(home.experiments).read().experiment("freshness").arms[1].policy
     async with (
@@ -356,11 +359,11 @@ def said(report: dict[str, Any], truths: Iterable[str]) -> None:
         print(f"  {line}")
 
 
-async def main(doctors: int, folder: Path) -> None:
+async def main(doctors: int, folder: Path, freshness: float) -> None:
     """Makes the world, runs the experiments, prints figures."""
     home, truth = made_home(folder, doctors)
     world = World(home, truth, np.random.default_rng(3))
-    own, theirs = await serve(world, folder)
+    own, theirs = await serve(world, folder, freshness)
     everybody = np.arange(len(world.doctors))
     worth = [world.likely(everybody, pages).sum(1) for pages in (own, theirs)]
     true = float((worth[1] - worth[0]).mean())
@@ -398,8 +401,9 @@ async def main(doctors: int, folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--doctors", type=int, default=3000)
+    parser.add_argument("--freshness", type=float, default=0.35, help="Its weight in the arm.")
     parser.add_argument("--home", type=Path, help="Folder to work in; default: a temporary one.")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         place = given.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        asyncio.run(main(given.doctors, place))
+        asyncio.run(main(given.doctors, place, given.freshness))

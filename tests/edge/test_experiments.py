@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
+from recmesh.deployments import action_recorder, swipe_methods
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.generate import generate
@@ -37,7 +38,7 @@ from tests.edge.test_feedback_service import Caller
 from tests.edge.test_swipe import Swiping
 
 WORLD = WorldConfig(doctors=300, items=120, days=6, seed=5)
-SOON_S = 10.0
+SOON_S = 60.0
 """A busy machine's."""
 LIVE = Policy.load().version
 
@@ -312,8 +313,11 @@ async def test_no_page_mixes_policies_while_experiments_come_and_go(
 
 
 async def test_cards_of_a_session_have_their_doctors_arm(
-    home: Home, world: Path, tmp_path: Path
+    home: Home, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Actions are durable before the next card, however busy the machine is.
+    monkeypatch.setattr(swipe_methods, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(action_recorder, "TIMEOUT_S", 30.0)
     text = AB.replace('surfaces = ["feed"]', 'surfaces = ["swipe"]').replace(".feed]", ".swipe]")
     await asyncio.to_thread(created, tmp_path, text)
     await asyncio.to_thread(recmesh, "start", "fresh-feed")
