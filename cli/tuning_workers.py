@@ -23,7 +23,7 @@ from recmesh.storage.errors import ConfigurationError, UnavailableError
 from recmesh.storage.home import Home
 
 START_S = 120.0
-"""Until every worker has its CPU and the scores."""
+"""Until every worker has its CPU."""
 LOOK_EVERY_S = 0.5
 TRIES = 3
 """Of a worker that dies; the study keeps what it has tried."""
@@ -32,16 +32,15 @@ TRIES = 3
 class TuningWorker:
     """A process that tries blends, on one CPU."""
 
-    def __init__(self, run: TrialRun, journal: Path, sampler: str, seed: int) -> None:
-        self._run = run
-        self._study = open_study(journal, sampler, run.metrics, sampler, seed)
+    def __init__(self, journal: Path, sampler: str, metrics: Sequence[str], seed: int) -> None:
+        self._study = open_study(journal, sampler, metrics, sampler, seed)
 
     def ready(self) -> None:
         """Returns once there is a worker."""
 
-    def work(self, trials: int, start: Sequence[Parameters]) -> None:
+    def work(self, run: TrialRun, trials: int, start: Sequence[Parameters]) -> None:
         """Tries until the study has its trials."""
-        run_trials(self._study, self._run, trials, start)
+        run_trials(self._study, run, trials, start)
 
 
 def search_on_ray(
@@ -88,11 +87,12 @@ def search_on_ray(
             TuningWorker
         )
         own = journal.absolute()
-        actors = [worker.remote(shared, own, sampler, seed + n) for n in range(workers)]
+        actors = [worker.remote(own, sampler, run.metrics, seed + n) for n in range(workers)]
         _check(actors)
         study = open_study(journal, sampler, run.metrics, sampler, seed)
         pending = [
-            actor.work.remote(trials, start if not n else ()) for n, actor in enumerate(actors)
+            actor.work.remote(shared, trials, start if not n else ())
+            for n, actor in enumerate(actors)
         ]
         while pending:
             done, pending = ray.wait(pending, timeout=LOOK_EVERY_S)
