@@ -177,3 +177,10 @@ class SearchSpace:
         for name, weight in parameters.objective_weights.items():
             values[f"objective {name}"] = min(weight, LARGEST_OBJECTIVE)
         return values
+
+    def within(self, parameters: Parameters) -> Parameters:
+        """The point as a study tries it: within bounds, and nothing that is not tuned."""
+        values = self.as_trial(parameters)
+        return self.suggested(
+            optuna.trial.FixedTrial(values)  # type: ignore[arg-type] # asks the same way
+        )

@@ -190,7 +190,7 @@ class Tuning:
         done = tried(study, run)
         random_study = open_study(self.journal, "rival", run.metrics, RANDOM_SAMPLER, settings.seed)
         run_trials(random_study, run, len(done.parameters), (), steps("search at random"))
-        found = covering(done, run, settings.seed, steps("front"))
+        found = covering(done, run, fixed.starts, settings.seed, steps("front"))
         others = [*fixed.rivals, scalarised(tried(random_study, run), settings.seed)]
 
         told = steps("scores before the test period")

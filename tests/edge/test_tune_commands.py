@@ -51,6 +51,7 @@ def test_a_front_is_found_chosen_from_promoted_and_taken_back(home: Home, tmp_pa
     assert {point["number"] for point in report["points"]} == set(range(len(report["points"])))
     for point in report["points"]:
         assert sum(point["overrides"]["model_weights"].values()) == pytest.approx(1, abs=0.01)
+    assert len({tuple(point["overrides"]) for point in report["points"]}) == 1
     names = [front["name"] for front in report["fronts"]]
     assert names[0] == "tuned front"
     assert {"best single model", "uniform blend", "hand-set policy"} < set(names)

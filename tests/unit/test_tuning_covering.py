@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recmesh.offline.tuning.covering import covering_rows, least_beaten
+from recmesh.offline.tuning.covering import covering_rows, least_beaten, steadfast_rows
 from recmesh.offline.tuning.front import hypervolume
 
 
@@ -35,3 +35,33 @@ def test_a_point_that_is_good_for_some_users_only_is_kept() -> None:
     # On average the third is beaten by the first, in one sample it is not.
     means = np.array([[[0.5, 0.5], [0.1, 0.9], [0.4, 0.45]], [[0.3, 0.4], [0.1, 0.9], [0.4, 0.4]]])
     assert set(covering_rows(means, 3)) == {0, 1, 2}
+
+
+@given(st.integers(0, 10_000), st.integers(0, 8))
+def test_what_is_kept_comes_first_and_the_others_add_to_it(seed: int, most: int) -> None:
+    means = np.random.default_rng(seed).integers(0, 6, (3, 12, 2)) / 5.0
+    taken = covering_rows(means, most, [7, 2, 5])
+    assert taken[:3] == [7, 2, 5][:most]
+    assert len(set(taken)) == len(taken) <= most
+
+    def covered(rows: list[int]) -> float:
+        return float(np.mean([hypervolume(sample[rows]) for sample in means]))
+
+    for step in range(3, len(taken)):
+        assert covered(taken[: step + 1]) > covered(taken[:step])
+
+
+def test_first_points_are_kept_that_are_on_the_front_more_often_than_not() -> None:
+    often, always, never, half = [0.5, 0.5], [0.9, 0.1], [0.1, 0.1], [0.3, 0.3]
+    other = [0.4, 0.6]
+    better = [0.6, 0.6]
+    means = np.array(
+        [
+            [often, always, never, [0.45, 0.55], other, half],
+            [often, always, never, [0.45, 0.55], other, half],
+            [often, always, never, half, other, half],
+            [half, always, never, half, better, half],
+        ]
+    )
+    assert steadfast_rows(means, 4) == [1, 0]
+    assert steadfast_rows(means, 1) == [0]

@@ -53,7 +53,7 @@ def test_a_study_can_start_at_a_point(
 
 def test_what_is_not_searched_is_left_alone() -> None:
     space = replace(SPACE, interests=False, paid=False)
-    found = suggested(space, space.as_trial(Parameters.of(FEED, SCORERS)))
+    found = space.within(Parameters.of(FEED, SCORERS))
     assert found.calibration_weight == 0.0
     assert found.largest_price is None
     assert "campaigns" not in found.overrides()
