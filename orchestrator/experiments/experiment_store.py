@@ -139,7 +139,10 @@ class ExperimentStore:
         except FileNotFoundError:
             return StoredExperiments()
         except ValidationError as error:
-            raise DataError(f"{self._file} is damaged: {error}") from error
+            raise DataError(
+                f"{self._file} is damaged ({said(error)}); orchestrators serve what they read "
+                f"last; put a copy back"
+            ) from error
 
     def create(
         self,
@@ -359,6 +362,7 @@ def said(error: ValidationError) -> str:
 def _problem(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if not place else f"{place}: {message}"
-    return f"{place}: {message} (is {problem['input']!r})"
+    place = f"{place}: " if place else ""
+    if problem["type"] in ("value_error", "json_invalid"):
+        return f"{place}{message}"
+    return f"{place}{message} (is {problem['input']!r})"
