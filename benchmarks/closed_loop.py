@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -34,9 +34,11 @@ from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.generate import generate
 from recmesh.offline.world.truth import Truth
 from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
-from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing
+from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing, Hold, WantedSlot
 from recmesh.orchestrator.campaigns.pacing import PacingSettings, Prices, next_prices
 from recmesh.orchestrator.campaigns.traffic_profile import TrafficProfile
+from recmesh.orchestrator.decisions.decision import Decision
+from recmesh.orchestrator.decisions.decision_record import sealed
 from recmesh.orchestrator.experiments.experiment import Arm, Experiment, ExperimentBook, Layer
 from recmesh.orchestrator.experiments.served_experiments import ServedExperiments
 from recmesh.orchestrator.live_histories import FOLLOWED_EVENTS
@@ -48,17 +50,19 @@ from recmesh.orchestrator.recommend import recommend
 from recmesh.storage.campaign_ledger import SlotLedger
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.decision_log import DecisionLog
 from recmesh.storage.errors import UnsupportedError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.ingest import ingest
 from recmesh.storage.interchange import CAMPAIGNS, TIMESTAMP
 from recmesh.v1 import common_pb2, feedback_pb2, model_pb2, recommendation_pb2
+from recmesh.v1.decision_log_pb2 import SealedDecision
 
 Float64 = npt.NDArray[np.float64]
 
 SURFACE = "feed"
 MODELS = ("cf", "network")
-STEP_S = 1800
+STEP_S = 3600
 HOLD_S = 900
 NEVER_SEEN = 0.03
 LONGEST_LOOK_S = 120.0
@@ -79,7 +83,7 @@ class Size:
     served_days: int = 21
     diagnosed_days: int = 14
     """The last of them: before, a mesh that starts shows what its doctors have not seen yet."""
-    pages_per_day: float = 130.0
+    pages_per_day: float = 120.0
     campaigns: int = 4
 
 
@@ -295,8 +299,6 @@ class Plant:
     paced: Callable[[CampaignBook], CampaignBook] = lambda book: book
     """Replaces the campaigns as the pacer knows them."""
     experiments: Callable[[ExperimentBook], ServedExperiments] = ServedExperiments
-    on_step: Callable[[float, dict[str, ModelClient]], None] = lambda _, __: None
-    """Told how much of the time is over, in [0, 1], and the models."""
 
 
 def experiment_book() -> ExperimentBook:
@@ -317,6 +319,54 @@ def experiment_book() -> ExperimentBook:
     )
 
 
+class DecisionsOfPages:
+    """Keeps every page's record until it is written, as an orchestrator does."""
+
+    def __init__(self) -> None:
+        self.sealed: list[SealedDecision] = []
+
+    def keep(self, decision: Decision) -> None:
+        """See the port."""
+        self.sealed.append(sealed(decision))
+
+    async def find(self, request_id: str, *, timeout_s: float) -> list[Decision]:
+        """Nothing asks."""
+        return []
+
+    async def close(self) -> None:
+        """See the port."""
+
+
+class RecordingLedger(RehearsedLedger):
+    """The ledger, which keeps the records of sponsored pages, too."""
+
+    def __init__(
+        self,
+        ledger: SlotLedger,
+        book: CampaignBook,
+        caps: npt.NDArray[np.int64],
+        clock: Clock,
+        decisions: DecisionsOfPages,
+    ) -> None:
+        super().__init__(ledger, book, caps, clock)
+        self._decisions = decisions
+
+    async def hold(
+        self,
+        request_id: str,
+        user_id: str,
+        slots: Sequence[WantedSlot],
+        *,
+        timeout_s: float,
+        decision: SealedDecision | None = None,
+    ) -> list[Hold]:
+        """See the port."""
+        holds = await super().hold(request_id, user_id, slots, timeout_s=timeout_s)
+        if decision is not None and all(hold is Hold.HELD for hold in holds):
+            self._decisions.sealed.append(decision)
+        return holds
+
+
 class ClosedLoop:
     """Serves the days; :meth:`run` once."""
 
@@ -325,6 +375,8 @@ class ClosedLoop:
         self._plant = plant
         self._log = EventLog(database)
         self._slots = SlotLedger(database)
+        self._decision_log = DecisionLog(database)
+        self._decisions = DecisionsOfPages()
         self._clock = Clock(stage.start.timestamp())
         self._rng = np.random.default_rng(stage.seed + 1)
         self._row_of_item = {item_id: row for row, item_id in enumerate(stage.item_ids)}
@@ -356,18 +408,20 @@ class ClosedLoop:
         models = {name: self._plant.model(stage, name, c) for name, c in clients.items()}
         panel = ModelPanel(models)
         await panel.refresh()
-        ledger = RehearsedLedger(self._slots, self.book, self.book.caps_per_day(3), self._clock)
+        caps = self.book.caps_per_day(3)
+        ledger = RecordingLedger(self._slots, self.book, caps, self._clock, self._decisions)
         mesh = Mesh(panel, None, self._snapshot(0), ledger=ledger)
         mesh.experiments = self._plant.experiments(experiment_book())
+        mesh.decisions = self._decisions
         self._mesh = mesh
         self._check = EventCheck(mesh.tokens, lambda ids: set(ids))
         try:
-            await self._days(models)
+            await self._days()
         finally:
             for client in clients.values():
                 await client.close()
 
-    async def _days(self, models: dict[str, ModelClient]) -> None:
+    async def _days(self) -> None:
         stage, start = self._stage, self._stage.start.timestamp()
         traffic = TrafficProfile.of(np.array([v.unix_s for v in stage.arriving], np.int64))
         prices = Prices.start(len(self.book), start)
@@ -380,7 +434,6 @@ class ClosedLoop:
         steps = stage.size.served_days * 86_400 // STEP_S
         self._post(prices.price, np.zeros(len(self.book), np.int64))
         for step in range(1, steps + 1):
-            self._plant.on_step(step / steps, models)
             until = start + step * STEP_S
             while visit is not None and visit.unix_s < until:
                 self._clock.now_unix_s = visit.unix_s
@@ -388,6 +441,8 @@ class ClosedLoop:
                 visit = next(upcoming, None)
             self._clock.now_unix_s = until
             self._deliver(until)
+            self._decision_log.write(self._decisions.sealed, 0, int(1000 * until))
+            self._decisions.sealed.clear()
             self._slots.lapse(int(1000 * (until - HOLD_S)))
             delivered = self._counted()
             prices = next_prices(paced, traffic, prices, delivered, until, unknown_room, settings)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -37,22 +37,28 @@ from benchmarks.closed_loop import (
     experiment_book,
     staged,
 )
+from recmesh.offline.diagnosis.decision_source import PageRecords
 from recmesh.offline.diagnosis.diagnose import Diagnosis, diagnose
 from recmesh.offline.diagnosis.event_source import Settings, ingested_events, serving_log
 from recmesh.offline.diagnosis.finding import Finding
 from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
+from recmesh.orchestrator.decisions.decision_record import opened
 from recmesh.orchestrator.experiments.assignment import bucket
 from recmesh.orchestrator.experiments.experiment import BUCKETS
 from recmesh.orchestrator.experiments.served_experiments import RequestArms, ServedExperiments
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.decision_log import DecisionLog, DecisionSpan
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.interchange import TIMESTAMP
 from recmesh.v1 import model_pb2
 
 STALE_FROM_DAY = 12
+DOWN_FROM_HOUR, DOWN_UNTIL_HOUR = 18, 20
+OTHER_FROM_DAY = 14
+OTHER_LOG_ODDS = 1.5
 MOVED_TO_CONTROL = 0.35
 
 
@@ -105,17 +111,73 @@ def _popular(stage: Stage, _: str, client: ModelClient) -> ModelClient:
     return cast(ModelClient, PopularModel(client, stage))
 
 
-class Gone:
-    """A model that does not answer while somebody says so."""
+class Flaky:
+    """A model that does not answer in two hours of every day."""
 
     def __init__(self, client: ModelClient) -> None:
         self._client = client
-        self.down = False
 
     def __getattr__(self, name: str) -> Any:
-        if self.down and name in ("retrieve", "score"):
-            raise UnavailableError("down, as planted")
         return getattr(self._client, name)
+
+    async def retrieve(
+        self, request: model_pb2.RetrieveRequest, *, timeout_s: float
+    ) -> model_pb2.RetrieveResponse:
+        """As it does, or not."""
+        _refuse(request.now_unix_s)
+        return await self._client.retrieve(request, timeout_s=timeout_s)
+
+    async def score(
+        self, request: model_pb2.ScoreRequest, *, timeout_s: float
+    ) -> model_pb2.ScoreResponse:
+        """As it does, or not."""
+        _refuse(request.now_unix_s)
+        return await self._client.score(request, timeout_s=timeout_s)
+
+
+def _refuse(now_unix_s: float) -> None:
+    if DOWN_FROM_HOUR <= now_unix_s / 3600 % 24 < DOWN_UNTIL_HOUR:
+        raise UnavailableError("down, as planted")
+
+
+def _flaky(_: Stage, name: str, client: ModelClient) -> ModelClient:
+    return cast(ModelClient, Flaky(client)) if name == "cf" else client
+
+
+class Louder:
+    """A model that from a day on is as sure as it was, and more: its calibration is the old one."""
+
+    def __init__(self, client: ModelClient, from_unix_s: float) -> None:
+        self._client = client
+        self._from_unix_s = from_unix_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _more(self, scores: Sequence[float], now_unix_s: float) -> list[float]:
+        more = OTHER_LOG_ODDS if now_unix_s >= self._from_unix_s else 0.0
+        return [score + more for score in scores]
+
+    async def retrieve(
+        self, request: model_pb2.RetrieveRequest, *, timeout_s: float
+    ) -> model_pb2.RetrieveResponse:
+        """The same items."""
+        answer = await self._client.retrieve(request, timeout_s=timeout_s)
+        scores = self._more(answer.scores, request.now_unix_s)
+        return model_pb2.RetrieveResponse(item_ids=answer.item_ids, scores=scores, version="2")
+
+    async def score(
+        self, request: model_pb2.ScoreRequest, *, timeout_s: float
+    ) -> model_pb2.ScoreResponse:
+        """In the same order."""
+        answer = await self._client.score(request, timeout_s=timeout_s)
+        scores = self._more(answer.scores, request.now_unix_s)
+        return model_pb2.ScoreResponse(scores=scores, missing=answer.missing, version="2")
+
+
+def _louder(stage: Stage, name: str, client: ModelClient) -> ModelClient:
+    other_from = (stage.start + timedelta(days=OTHER_FROM_DAY)).timestamp()
+    return cast(ModelClient, Louder(client, other_from)) if name == "topics" else client
 
 
 class LeakyExperiments(ServedExperiments):
@@ -196,6 +258,15 @@ FAILURES = {
             lambda _: ("over-paced-campaign", "campaign c00"),
         ),
         Failure(
+            Plant("model down at times", model=_flaky),
+            lambda _: ("fallback-share", "source cf"),
+        ),
+        Failure(
+            Plant("model with other scores", model=_louder),
+            lambda _: ("score-drift", "model topics"),
+            frozenset({"calibration-drift"}),
+        ),
+        Failure(
             Plant("biased assignment", experiments=LeakyExperiments),
             lambda _: ("biased-assignment", f"experiment {EXPERIMENT}"),
         ),
@@ -224,12 +295,14 @@ def diagnosed(stage: Stage, folder: Path) -> Diagnosis:
     database = Database.for_writing("", folder / DATABASE)
     try:
         events = EventLog(database).read().events
+        stored = DecisionLog(database).read(DecisionSpan())
+        records = PageRecords.of(opened(one.record) for one in stored)
     finally:
         database.close()
     whole = replace(stage.dataset)
     whole.__dict__["campaigns"] = stage.campaigns
     settings = Settings(days=stage.size.diagnosed_days, experiments=experiment_book())
-    log = serving_log(whole, events, settings, history=ingested_events(stage.known))
+    log = serving_log(whole, events, settings, None, ingested_events(stage.known), records)
     return diagnose(log)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset, opened_database
 from recmesh.models.model import Progress
+from recmesh.offline.diagnosis.decision_source import PageRecords
 from recmesh.offline.diagnosis.event_source import (
     COLUMNS,
     Settings,
@@ -20,17 +22,23 @@ from recmesh.offline.diagnosis.event_source import (
     serving_log,
 )
 from recmesh.offline.diagnosis.serving_log import Float32, ServingLog
+from recmesh.orchestrator.decisions.decision import Decision
+from recmesh.orchestrator.decisions.decision_record import opened
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.decision_log import DecisionLog, DecisionSpan
 from recmesh.storage.errors import DataError, NotFoundError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.home import Home
 from recmesh.storage.interchange import TIMESTAMP
 
 READ_TOGETHER = 50_000
+MOST_RECORDS = 20_000
+"""Pages whose records are opened: enough for every share that matters, in a minute."""
+DAY_MS = 86_400_000
 CLOCKS_DIFFER = timedelta(days=31)
 """Clients' clocks may be behind by 30 days and ahead by an hour."""
 
@@ -70,15 +78,17 @@ def read_log(home: Home, days: float, wanted: EventsFrom, progress: Progress) ->
     )
     vectors = _item_vectors(home, dataset)
     database = None if wanted is EventsFrom.INGESTED else opened_database(home)
-    recorded = None
     if database is not None:
         try:
             recorded = _recorded(database, days, dataset.campaigns, progress)
+            shown = recorded.filter(pc.equal(recorded["event_type"], "impression"))
+            if len(shown):
+                records = _decisions(database, days, pc.max(shown["time"]).as_py(), progress)
+                before = ingested_events(dataset)
+                log = serving_log(dataset, recorded, settings, vectors, before, records)
+                return Read(log, EventsFrom.RECORDED)
         finally:
             database.close()
-    if recorded is not None and pc.any(pc.equal(recorded["event_type"], "impression")).as_py():
-        log = serving_log(dataset, recorded, settings, vectors, ingested_events(dataset))
-        return Read(log, EventsFrom.RECORDED)
     if wanted is EventsFrom.RECORDED:
         raise DataError("no impression was recorded; --events ingested looks at ingested ones")
     return Read(
@@ -110,6 +120,25 @@ def _recorded(database: Database, days: float, campaigns: pa.Table, progress: Pr
         progress(seq, max(batch.head_seq, 1), "events")
         if seq >= batch.head_seq:
             return pa.concat_tables(parts)
+
+
+def _decisions(
+    database: Database, days: float, until: datetime, progress: Progress
+) -> PageRecords | None:
+    """Records of the period's pages, evenly thinned where there are many; None without any."""
+    decisions = DecisionLog(database)
+    end_ms = int(1000 * until.timestamp())
+    span = DecisionSpan(end_ms - int(days * DAY_MS), end_ms + DAY_MS)
+    count = decisions.count(span)
+    every = -(-count // MOST_RECORDS)
+
+    def some() -> Iterator[Decision]:
+        for number, stored in enumerate(decisions.read(span)):
+            if number % every == 0:
+                progress(number, count, "decision records")
+                yield opened(stored.record)
+
+    return PageRecords.of(some()) if count else None
 
 
 def _item_vectors(home: Home, dataset: Dataset) -> Float32 | None:

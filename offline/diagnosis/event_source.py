@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from recmesh.offline.diagnosis.decision_source import PageRecords, with_records
 from recmesh.offline.diagnosis.serving_log import (
     DAY_S,
     NOTHING,
@@ -149,6 +150,8 @@ class _Events:
     surface: Int64
     rank: Int64
     campaign: Int64
+    requests: list[str]
+    """Ids of the codes."""
 
 
 def _read(
@@ -168,22 +171,24 @@ def _read(
     kept = (item != NOTHING) & (shown | wanted)
     request = events["request_id"].combine_chunks().dictionary_encode()
     code = request.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    named = np.array([bool(name) for name in request.dictionary.to_pylist()], bool)
+    requests = request.dictionary.to_pylist()
+    named = np.array([bool(name) for name in requests], bool)
     page = np.where(named[code] if len(named) else False, code, NOTHING)
     time = events["time"].cast(pa.int64()).to_numpy() / 1000.0
     order = np.argsort(time[kept], kind="stable")
-    columns = (
-        _codes(events["user_id"], user_ids),
-        item,
-        time,
-        shown,
-        wanted,
-        page,
-        _codes(events["surface"], surfaces),
-        events["rank"].fill_null(0).to_numpy().astype(np.int64),
-        _codes(events["campaign_id"], book.campaign_ids),
-    )
-    return _Events(*(column[kept][order] for column in columns))
+    columns = {
+        "doctor": _codes(events["user_id"], user_ids),
+        "item": item,
+        "unix_s": time,
+        "shown": shown,
+        "wanted": wanted,
+        "page": page,
+        "surface": _codes(events["surface"], surfaces),
+        "rank": events["rank"].fill_null(0).to_numpy().astype(np.int64),
+        "campaign": _codes(events["campaign_id"], book.campaign_ids),
+    }
+    ordered = {name: column[kept][order] for name, column in columns.items()}
+    return _Events(requests=requests, **ordered)
 
 
 def _clicked(events: _Events) -> Bool:
@@ -257,6 +262,7 @@ def serving_log(
     settings: Settings,
     vectors: Float32 | None = None,
     history: pa.Table | None = None,
+    records: PageRecords | None = None,
 ) -> ServingLog:
     """The last days of a log of events.
 
@@ -266,6 +272,7 @@ def serving_log(
         settings: what to look at.
         vectors: of the items ``[items, dim]``.
         history: more events that happened before, with the same columns.
+        records: pages as they were answered.
 
     Raises:
         DataError: there is no impression of a known item.
@@ -275,9 +282,12 @@ def serving_log(
     described = dataset.users["user_id"].to_pylist()
     events = events.select(list(COLUMNS))
     before = events.slice(0, 0) if history is None else history.select(list(COLUMNS))
-    everybody = pc.unique(pa.concat_tables([events, before])["user_id"].combine_chunks())
-    user_ids = described + sorted(set(everybody.to_pylist()) - set(described))
-    surfaces = sorted(set(pc.unique(events["surface"]).to_pylist()))
+    acted = pc.unique(pa.concat_tables([events, before])["user_id"].combine_chunks()).to_pylist()
+    pages = records.pages if records else []
+    everybody = {*acted, *(page.user_id for page in pages)}
+    user_ids = described + sorted(everybody - set(described))
+    # Of a surface whose pages are all empty, no impression tells.
+    surfaces = sorted({*pc.unique(events["surface"]).to_pylist(), *(p.surface for p in pages)})
     found = _read(events, user_ids, item_ids, surfaces, book)
     if not found.shown.any():
         raise DataError("no impression of a known item was recorded or ingested")
@@ -308,7 +318,7 @@ def serving_log(
     running = (book.ends_unix_s > start) & (book.starts_unix_s < end)
     since = min(start, float(book.starts_unix_s[running].min(initial=int(start))))
     reached = shown[found.unix_s[shown] >= since]
-    return ServingLog(
+    log = ServingLog(
         start_unix_s=start,
         end_unix_s=end,
         surfaces=surfaces,
@@ -330,3 +340,7 @@ def serving_log(
         assignments=tuple(_assignments(events, start, user_ids, settings.experiments)),
         sponsored_share=settings.sponsored_share,
     )
+    if records is None:
+        return log
+    ids = [found.requests[code] if code != NOTHING else "" for code in found.page[at].tolist()]
+    return with_records(log, records, ids)

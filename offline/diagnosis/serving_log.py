@@ -105,7 +105,7 @@ class Pages:
     unix_s: Float64
     surface: Int64
     requested: Int64
-    """Slots that were to be filled."""
+    """Slots that were to be filled; 0: as many as there are, such as what a caller left over."""
     filled: Int64
     candidates: Int64
     """Candidates after filtering."""

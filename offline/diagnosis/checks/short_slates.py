@@ -20,10 +20,12 @@ def short_slates(log: ServingLog) -> Sequence[Answer]:
     pages = log.pages
     if pages is None:
         return [TooFew("", "no decision records: recorded events do not say what was asked for")]
+    asked = pages.requested > 0
+    ones = np.ones(len(pages))
     return [
         measure(
             log,
-            Rows(pages.doctor, pages.unix_s, pages.surface, columns_of(which, np.ones(len(pages)))),
+            Rows(pages.doctor, pages.unix_s, pages.surface, columns_of(which, ones)).at(asked),
             ratio(),
             bounds,
             subject=subject,
@@ -38,11 +40,12 @@ def short_slates(log: ServingLog) -> Sequence[Answer]:
 CHECK = Check(
     id="short-slates",
     title="Empty or short slates",
-    measures="Share of pages with fewer slots than were to be filled; share with none.",
+    measures="Share of first pages without a caller's filter that have fewer slots than were to be "
+    "filled; share with none.",
     source="a share",
     unit="share",
     sentence="{value} of the pages are {subject}.",
-    lever="Look at what removed candidates (recmesh decisions, rules that removed): raise "
+    lever="recmesh explain REQUEST_ID ITEM says which rule removes candidates: raise "
     "source_limit, add the source popular, loosen caps or the caller's filter.",
     run=short_slates,
 )
