@@ -9,13 +9,15 @@ from typing import Literal
 from recmesh.offline.diagnosis.finding import Answer
 from recmesh.offline.diagnosis.serving_log import ServingLog
 
-Unit = Literal["times", "share", "number"]
+Unit = Literal["times", "share", "number", "days"]
 
 
 def shown(value: float, unit: Unit) -> str:
     """A number for people."""
     if unit == "times":
         return f"{value:.2f} times"
+    if unit == "days":
+        return f"{value:.1f} days"
     return f"{value:.1%}" if unit == "share" else f"{value:.3f}"
 
 

@@ -62,28 +62,40 @@ class Rows:
 class Estimate:
     """A statistic, its standard error, and how many groups tell."""
 
-    value: float
+    centre: float
+    """The statistic, or its logarithm."""
     error: float
+    """Of ``centre``."""
     groups: int
+    logarithmic: bool = False
+
+    def _shown(self, value: float) -> float:
+        return float(np.exp(value)) if self.logarithmic else value
+
+    @property
+    def value(self) -> float:
+        """The statistic."""
+        return self._shown(self.centre)
 
     @property
     def interval(self) -> tuple[float, float]:
         """At 95%, by Student's t."""
         reach = float(stats.t.isf((1 - LEVEL) / 2, self.groups - 1)) * self.error
-        return self.value - reach, self.value + reach
+        return self._shown(self.centre - reach), self._shown(self.centre + reach)
 
     def p_of(self, bound: float, worse: Worse) -> float:
         """One-sided p of a value that is no worse than the bound."""
-        beyond = self.value - bound if worse == "above" else bound - self.value
+        bound = float(np.log(bound)) if self.logarithmic else bound
+        beyond = self.centre - bound if worse == "above" else bound - self.centre
         if not self.error:
             return 0.0 if beyond > 0 else 1.0
         return float(stats.t.sf(beyond / self.error, self.groups - 1))
 
 
-def _groups(doctor: Int64) -> tuple[Int64, int]:
+def _groups(doctor: Int64, most: int) -> tuple[Int64, int]:
     """A group of every row, and how many there are."""
     distinct, place = np.unique(doctor, return_inverse=True)
-    count = min(len(distinct), MOST_GROUPS)
+    count = min(len(distinct), most)
     return np.asarray(place % max(count, 1), np.int64), count
 
 
@@ -94,12 +106,16 @@ def _sums(groups: Int64, count: int, columns: Float64) -> Float64:
     return np.asarray(of_group @ columns, np.float64)
 
 
-def jackknife(parts: tuple[Float64, ...], statistic: Callable[..., Float64]) -> Estimate | None:
+def jackknife(
+    parts: tuple[Float64, ...], statistic: Callable[..., Float64], *, times: bool = False
+) -> Estimate | None:
     """A statistic of sums of groups.
 
     Args:
         parts: sums ``[groups, columns]``, several where the statistic takes several.
         statistic: of their sums.
+        times: it says how many times: its logarithm is nearer to normal, and is what is
+            estimated where no group's absence makes it 0.
 
     Returns:
         None where it is undefined, or two groups are too few to tell.
@@ -114,9 +130,12 @@ def jackknife(parts: tuple[Float64, ...], statistic: Callable[..., Float64]) -> 
     left = statistic(*(scale * (whole - part) for whole, part in zip(wholes, parts, strict=True)))
     if not np.isfinite(value) or not np.isfinite(left).all():
         return None
+    logarithmic = times and value > 0 and bool((left > 0).all())
+    if logarithmic:
+        value, left = float(np.log(value)), np.log(left)
     pseudo = groups * value - (groups - 1) * left
     error = float(pseudo.std(ddof=1) / np.sqrt(groups))
-    return Estimate(float(pseudo.mean()), error, groups)
+    return Estimate(float(pseudo.mean()), error, groups, logarithmic)
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,9 @@ def measure(
     note: str = "",
     least_rows: int = LEAST_ROWS,
     sliced: bool = True,
+    times: bool = False,
+    most_groups: int = MOST_GROUPS,
+    least_doctors_of_slice: int = LEAST_DOCTORS_OF_SLICE,
 ) -> Answer:
     """Judges a number over all doctors, and says how it went and where it is worst.
 
@@ -152,6 +174,10 @@ def measure(
         note: for readers.
         least_rows: fewer are too few.
         sliced: look for the slice where it is worst.
+        times: what is judged says how many times; see :func:`jackknife`.
+        most_groups: that doctors are dealt into; few where the number is a quantile, of which
+            leaving out little tells nothing (Shao & Wu 1989).
+        least_doctors_of_slice: smaller slices are left out.
     """
     doctors = len(np.unique(rows.doctor))
     if doctors < LEAST_DOCTORS or len(rows) < least_rows:
@@ -159,7 +185,8 @@ def measure(
             subject,
             f"{doctors} doctors, {len(rows):,} rows; needs {LEAST_DOCTORS} and {least_rows}",
         )
-    found = _judged(log, rows, level, change)
+    judge = _Judge(log, level, change, times, most_groups)
+    found = judge.of(rows)
     if found is None:
         return TooFew(subject, "not defined on this log")
     low, high = found.interval
@@ -174,19 +201,29 @@ def measure(
         p=found.p_of(bounds.allowed, bounds.worse),
         doctors=doctors,
         note=note,
-        trend=_trend(log, rows, level),
-        series=tuple(_series(log, rows, level)),
+        trend=_trend(judge, rows),
+        series=tuple(_series(rows, replace(judge, change=None, times=times and change is None))),
     )
-    return _sliced(log, rows, level, change, measured) if sliced else measured
+    return _sliced(rows, judge, measured, least_doctors_of_slice) if sliced else measured
 
 
-def _judged(
-    log: ServingLog, rows: Rows, level: Statistic, change: Change | None
-) -> Estimate | None:
-    groups, count = _groups(rows.doctor)
-    if change is None:
-        return jackknife((_sums(groups, count, rows.columns),), level)
-    return jackknife(_halves(log, rows, groups, count), change)
+@dataclass(frozen=True)
+class _Judge:
+    """What is judged, of any rows."""
+
+    log: ServingLog
+    level: Statistic
+    change: Change | None
+    times: bool
+    most_groups: int
+
+    def of(self, rows: Rows) -> Estimate | None:
+        groups, count = _groups(rows.doctor, self.most_groups)
+        if self.change is None:
+            sums = _sums(groups, count, rows.columns)
+            return jackknife((sums,), self.level, times=self.times)
+        halves = _halves(self.log, rows, groups, count)
+        return jackknife(halves, self.change, times=self.times)
 
 
 def _halves(log: ServingLog, rows: Rows, groups: Int64, count: int) -> tuple[Float64, Float64]:
@@ -196,19 +233,21 @@ def _halves(log: ServingLog, rows: Rows, groups: Int64, count: int) -> tuple[Flo
     return first, second
 
 
-def _trend(log: ServingLog, rows: Rows, level: Statistic) -> Trend | None:
-    halves = _halves(log, rows, *_groups(rows.doctor))
+def _trend(judge: _Judge, rows: Rows) -> Trend | None:
+    level = judge.level
+    halves = _halves(judge.log, rows, *_groups(rows.doctor, judge.most_groups))
     first, second = (float(level(half.sum(axis=0))) for half in halves)
     change = jackknife(halves, lambda before, after: level(after) - level(before))
     return None if change is None else Trend(first, second, change.value, *change.interval)
 
 
-def _series(log: ServingLog, rows: Rows, level: Statistic) -> Iterator[Part]:
+def _series(rows: Rows, judge: _Judge) -> Iterator[Part]:
+    log = judge.log
     edges = np.linspace(log.start_unix_s, log.end_unix_s, STRETCHES + 1)
     stretch = np.clip(np.searchsorted(edges, rows.unix_s, side="right") - 1, 0, STRETCHES - 1)
     for number in range(STRETCHES):
         part = rows.at(stretch == number)
-        found = _judged(log, part, level, None)
+        found = judge.of(part)
         if found is not None:
             middle = datetime.fromtimestamp(edges[number : number + 2].mean(), UTC)
             yield Part(
@@ -229,16 +268,14 @@ def _slices(log: ServingLog, rows: Rows) -> Iterator[tuple[str, Bool]]:
             yield f"{dimension} {names[code]}", codes == code
 
 
-def _sliced(
-    log: ServingLog, rows: Rows, level: Statistic, change: Change | None, measured: Measured
-) -> Measured:
+def _sliced(rows: Rows, judge: _Judge, measured: Measured, least_doctors: int) -> Measured:
     by_dimension: dict[str, list[tuple[Part, Estimate]]] = {}
-    for name, kept in _slices(log, rows):
+    for name, kept in _slices(judge.log, rows):
         part = rows.at(kept)
         doctors = len(np.unique(part.doctor))
-        if doctors < LEAST_DOCTORS_OF_SLICE or len(part) < LEAST_ROWS_OF_SLICE:
+        if doctors < least_doctors or len(part) < LEAST_ROWS_OF_SLICE:
             continue
-        found = _judged(log, part, level, change)
+        found = judge.of(part)
         if found is not None:
             dimension = name.partition(" ")[0]
             own = Part(name, found.value, *found.interval, doctors)
@@ -258,7 +295,9 @@ def _sliced(
 
 def _unlike(found: list[Estimate]) -> float:
     """p of equal slices: Cochran's test (Cochran 1954)."""
-    value = np.array([one.value for one in found])
+    if any(one.logarithmic != found[0].logarithmic for one in found):
+        return 1.0  # Some are 0: their logarithm, and so the spread of all, is not known.
+    value = np.array([one.centre for one in found])
     error = np.array([one.error for one in found])
     known = error > 0
     if known.sum() < 2:

@@ -48,7 +48,7 @@ def _new_items(log: ServingLog) -> Answer:
         slots.surface,
         columns_of(weight * (age_days < NEW_DAYS), weight * due),
     ).at(log.browsed)
-    return measure(log, rows, ratio(), NEW_ITEMS, subject="new items")
+    return measure(log, rows, ratio(), NEW_ITEMS, subject="new items", times=True)
 
 
 def _rates(sums: Float64) -> Float64:
@@ -73,7 +73,7 @@ def _new_doctors(log: ServingLog) -> Answer:
         return TooFew(
             "new doctors", f"{fewest} on one side of the comparison; needs {LEAST_DOCTORS}"
         )
-    return measure(log, rows, _rates, NEW_DOCTORS, subject="new doctors", sliced=False)
+    return measure(log, rows, _rates, NEW_DOCTORS, subject="new doctors", sliced=False, times=True)
 
 
 def cold_start(log: ServingLog) -> Sequence[Answer]:

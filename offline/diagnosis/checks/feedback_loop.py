@@ -72,6 +72,7 @@ def feedback_loop(log: ServingLog) -> Sequence[Answer]:
             BOUNDS,
             change=relative_change(ratio()),
             note=_reinforced(log, kept),
+            times=True,
         )
     ]
 

@@ -95,6 +95,7 @@ def filter_bubble(log: ServingLog) -> Sequence[Answer]:
             change=relative_change(ratio()),
             note=f"against what the {source} offered",
             least_rows=2 * 30,
+            times=True,
         )
     ]
 

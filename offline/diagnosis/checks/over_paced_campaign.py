@@ -59,7 +59,9 @@ def _pace(log: ServingLog, mine: Bool, within: Bool, subject: str, due: float) -
     ).at(within)
     its_time = replace(log, start_unix_s=float(rows.unix_s[0]), end_unix_s=float(rows.unix_s[-1]))
     note = f"{int((mine & within).sum()):,} impressions, {due:,.0f} due"
-    return measure(its_time, rows, ratio(), BOUNDS, subject=subject, note=note, sliced=False)
+    return measure(
+        its_time, rows, ratio(), BOUNDS, subject=subject, note=note, sliced=False, times=True
+    )
 
 
 CHECK = Check(

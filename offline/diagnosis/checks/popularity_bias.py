@@ -45,7 +45,7 @@ def popularity_bias(log: ServingLog) -> Sequence[Answer]:
         slots.item[log.browsed], weight[log.browsed], minlength=len(log.items)
     ).astype(np.float64)
     uneven = f"Gini of attention over items {float(gini(attention)):.2f}"
-    return [measure(log, rows, ratio(), BOUNDS, note=uneven)]
+    return [measure(log, rows, ratio(), BOUNDS, note=uneven, times=True)]
 
 
 CHECK = Check(

@@ -1,4 +1,4 @@
-"""Stale content: what is shown grows older while the catalogue does not."""
+"""Stale content: the newest of what is shown grows older while the catalogue's newest does not."""
 
 from __future__ import annotations
 
@@ -7,70 +7,102 @@ from collections.abc import Sequence
 import numpy as np
 
 from recmesh.offline.diagnosis.check import Check
-from recmesh.offline.diagnosis.evidence import (
-    Bounds,
-    Rows,
-    columns_of,
-    measure,
-    over,
-    relative_change,
-)
+from recmesh.offline.diagnosis.evidence import Bounds, Rows, measure, over
 from recmesh.offline.diagnosis.finding import Answer
 from recmesh.offline.diagnosis.serving_log import DAY_S, Float64, ServingLog
 
-BOUNDS = Bounds(allowed=1.2, severe=1.6, worse="above")
+BOUNDS = Bounds(allowed=1.5, severe=2.5, worse="above")
+YOUNGEST = 0.05
+"""Share of the slots whose oldest is looked at: the first that a feed without new items loses."""
+GROUPS = 25
+LEAST_DOCTORS_OF_SLICE = 4 * GROUPS
 MOMENTS = 29
 """At which the catalogue's own age is computed; between them it is interpolated."""
+BIN = 0.25
+"""Width, in log₂(1 + age in days)."""
+BINS = 60
+"""Up to 90 years."""
 
 
 def catalogue_age(log: ServingLog) -> tuple[Float64, Float64]:
-    """Moments ``[n]``, and the mean of log₂(1 + age in days) of all that is out then ``[n]``."""
+    """Moments ``[n]``, and the log₂(1 + age in days) of the catalogue's youngest then ``[n]``."""
     items = log.items
     moments = np.linspace(log.start_unix_s, log.end_unix_s, MOMENTS)
     dated = items.published_unix_s > 0
     published = items.published_unix_s[dated].astype(np.float64)
     expires = items.expires_unix_s[dated].astype(np.float64)
-    ages = np.empty(len(moments))
+    ages = np.full(len(moments), np.nan)
     for at, now in enumerate(moments):
         out = (published <= now) & (expires > now)
-        age = np.log2(1.0 + (now - published[out]) / DAY_S)
-        ages[at] = age.mean() if len(age) else np.nan
+        if out.any():
+            ages[at] = np.quantile(np.log2(1.0 + (now - published[out]) / DAY_S), YOUNGEST)
     return moments, ages
 
 
-def _typical(sums: Float64) -> Float64:
-    """Geometric mean of 1 + age, over the catalogue's."""
-    return np.asarray(np.exp2(over(sums[..., 0] - sums[..., 1], sums[..., 2])), np.float64)
+def _youngest(sums: Float64) -> Float64:
+    """log₂(1 + age) that :data:`YOUNGEST` of the slots are below, interpolated within its bin.
+
+    Args:
+        sums: slots in every bin, then two columns that are not looked at ``[..., BINS + 2]``.
+    """
+    counts = sums[..., :BINS]
+    below = np.cumsum(counts, axis=-1)
+    wanted = YOUNGEST * below[..., -1:]
+    at = np.minimum((below < wanted).sum(axis=-1, keepdims=True), BINS - 1)
+    here = np.take_along_axis(counts, at, -1)
+    before = np.take_along_axis(below, at, -1) - here
+    return np.asarray(BIN * (at + over(wanted - before, here))[..., 0], np.float64)
+
+
+def _days(sums: Float64) -> Float64:
+    return np.asarray(np.exp2(_youngest(sums)) - 1.0, np.float64)
+
+
+def _growth(before: Float64, after: Float64) -> Float64:
+    """Of 1 + age, over the growth of the catalogue's."""
+    shown = _youngest(after) - _youngest(before)
+    catalogue = over(after[..., -2], after[..., -1]) - over(before[..., -2], before[..., -1])
+    return np.asarray(np.exp2(shown - catalogue), np.float64)
 
 
 def stale_content(log: ServingLog) -> Sequence[Answer]:
-    """How much the typical age of shown items grew, beyond the catalogue's."""
+    """How much the age of the youngest shown items grew, beyond the catalogue's."""
     slots = log.slots
     published = log.items.published_unix_s[slots.item]
-    kept = log.browsed & (published > 0)
+    around = np.interp(slots.unix_s, *catalogue_age(log))
+    kept = log.browsed & (published > 0) & np.isfinite(around)
     age = np.log2(1.0 + np.maximum(slots.unix_s - published, 0.0) / DAY_S)
-    moments, ages = catalogue_age(log)
-    around = np.interp(slots.unix_s, moments, ages)
-    rows = Rows(
-        slots.doctor,
-        slots.unix_s,
-        slots.surface,
-        columns_of(age, around, np.ones(len(slots))),
-    ).at(kept & np.isfinite(around))
-    return [measure(log, rows, _typical, BOUNDS, change=relative_change(_typical))]
+    columns = np.zeros((len(slots), BINS + 2))
+    bins = np.clip((age / BIN).astype(np.int64), 0, BINS - 1)
+    columns[np.arange(len(slots)), bins] = 1.0
+    columns[:, -2], columns[:, -1] = around, 1.0
+    rows = Rows(slots.doctor, slots.unix_s, slots.surface, columns).at(kept)
+    return [
+        measure(
+            log,
+            rows,
+            _days,
+            BOUNDS,
+            change=_growth,
+            times=True,
+            most_groups=GROUPS,
+            least_doctors_of_slice=LEAST_DOCTORS_OF_SLICE,
+        )
+    ]
 
 
 CHECK = Check(
     id="stale-content",
     title="Stale content",
-    measures="Typical (geometric mean) age of shown items over the catalogue's, second half of "
-    "the period over the first.",
-    source="change between two periods; the geometric mean because ages are skewed",
+    measures="Age that the youngest twentieth of shown slots is below, second half of the period "
+    "over the first, beyond what the catalogue's own did.",
+    source="change of a quantile between two periods",
     unit="times",
-    sentence="What is shown has become {value} as old as it was, beyond what the catalogue did.",
+    sentence="The newest that is shown has become {value} as old as it was, beyond what the "
+    "catalogue's newest did.",
     lever="See whether new items reach the mesh (recmesh status: catalogue lag; recmesh index), "
     "then raise freshness in objective_weights or add the source fresh.",
     run=stale_content,
-    level="age over the catalogue's",
-    level_unit="times",
+    level="age of the youngest twentieth",
+    level_unit="days",
 )

@@ -64,7 +64,9 @@ def starving_specialty(log: ServingLog) -> Sequence[Answer]:
             slots.surface,
             columns_of(own * matches, own * usual, ~own * matches, ~own * usual),
         ).at(kept)
-        answers.append(measure(log, rows, _against_others, BOUNDS, subject=subject, sliced=False))
+        answers.append(
+            measure(log, rows, _against_others, BOUNDS, subject=subject, sliced=False, times=True)
+        )
     return answers
 
 
