@@ -100,7 +100,7 @@ class Known(EarlierDataset):
 
 @dataclass(frozen=True)
 class Stage:
-    """A world, and models that were trained on what lies before the served days."""
+    """A world, and what lies before the served days."""
 
     dataset: Dataset
     truth: Truth
@@ -108,11 +108,15 @@ class Stage:
     item_ids: list[str]
     world_start: datetime
     start: datetime
-    trained: dict[str, TrainedModel]
     arriving: list[Visit]
     campaigns: pa.Table
     size: Size
     seed: int
+
+    @cached_property
+    def trained(self) -> dict[str, TrainedModel]:
+        """Of what was known when the days began; trained when it is first asked for."""
+        return {name: fit(name, self.known, until=self.start, seed=self.seed) for name in MODELS}
 
     @property
     def known(self) -> Dataset:
@@ -121,7 +125,7 @@ class Stage:
 
 
 def staged(folder: Path, size: Size, seed: int) -> Stage:
-    """Makes a world of a seed, and trains on it."""
+    """Makes a world of a seed."""
     config = WorldConfig(
         doctors=size.doctors,
         items=size.items,
@@ -138,7 +142,6 @@ def staged(folder: Path, size: Size, seed: int) -> Stage:
     items = pq.read_table(folder / "world" / "items.parquet")
     start = config.start + timedelta(days=size.days - size.served_days)
     known = EarlierDataset.of(dataset, start)
-    trained = {name: fit(name, known, until=start, seed=seed) for name in MODELS}
     impressions = known.events.filter(pc.equal(known.events["event_type"], "impression"))
     rows = pc.index_in(impressions["user_id"], value_set=users["user_id"].combine_chunks())
     activity = np.bincount(rows.to_numpy(), minlength=len(users)).astype(np.float64)
@@ -150,7 +153,6 @@ def staged(folder: Path, size: Size, seed: int) -> Stage:
         item_ids=items["item_id"].to_pylist(),
         world_start=midnight(config.start),
         start=start,
-        trained=trained,
         arriving=arriving,
         campaigns=_campaigns(items, users, arriving, start, size, seed),
         size=size,

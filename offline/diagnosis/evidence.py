@@ -92,10 +92,10 @@ class Estimate:
         return float(stats.t.sf(beyond / self.error, self.groups - 1))
 
 
-def _groups(doctor: Int64, most: int) -> tuple[Int64, int]:
+def _groups(doctor: Int64) -> tuple[Int64, int]:
     """A group of every row, and how many there are."""
     distinct, place = np.unique(doctor, return_inverse=True)
-    count = min(len(distinct), most)
+    count = min(len(distinct), MOST_GROUPS)
     return np.asarray(place % max(count, 1), np.int64), count
 
 
@@ -159,7 +159,6 @@ def measure(
     least_rows: int = LEAST_ROWS,
     sliced: bool = True,
     times: bool = False,
-    most_groups: int = MOST_GROUPS,
     least_doctors_of_slice: int = LEAST_DOCTORS_OF_SLICE,
 ) -> Answer:
     """Judges a number over all doctors, and says how it went and where it is worst.
@@ -175,8 +174,6 @@ def measure(
         least_rows: fewer are too few.
         sliced: look for the slice where it is worst.
         times: what is judged says how many times; see :func:`jackknife`.
-        most_groups: that doctors are dealt into; few where the number is a quantile, of which
-            leaving out little tells nothing (Shao & Wu 1989).
         least_doctors_of_slice: smaller slices are left out.
     """
     doctors = len(np.unique(rows.doctor))
@@ -185,7 +182,7 @@ def measure(
             subject,
             f"{doctors} doctors, {len(rows):,} rows; needs {LEAST_DOCTORS} and {least_rows}",
         )
-    judge = _Judge(log, level, change, times, most_groups)
+    judge = _Judge(log, level, change, times)
     found = judge.of(rows)
     if found is None:
         return TooFew(subject, "not defined on this log")
@@ -215,10 +212,9 @@ class _Judge:
     level: Statistic
     change: Change | None
     times: bool
-    most_groups: int
 
     def of(self, rows: Rows) -> Estimate | None:
-        groups, count = _groups(rows.doctor, self.most_groups)
+        groups, count = _groups(rows.doctor)
         if self.change is None:
             sums = _sums(groups, count, rows.columns)
             return jackknife((sums,), self.level, times=self.times)
@@ -235,7 +231,7 @@ def _halves(log: ServingLog, rows: Rows, groups: Int64, count: int) -> tuple[Flo
 
 def _trend(judge: _Judge, rows: Rows) -> Trend | None:
     level = judge.level
-    halves = _halves(judge.log, rows, *_groups(rows.doctor, judge.most_groups))
+    halves = _halves(judge.log, rows, *_groups(rows.doctor))
     first, second = (float(level(half.sum(axis=0))) for half in halves)
     change = jackknife(halves, lambda before, after: level(after) - level(before))
     return None if change is None else Trend(first, second, change.value, *change.interval)
