@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
+from recmesh.cli.events_prune import prune_command
 from recmesh.cli.written_data import local_writer, opened_database
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.validation import validate
@@ -42,6 +43,7 @@ quarantine_app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Events that were not believed, and why."
 )
 events_app.add_typer(quarantine_app, name="quarantine")
+events_app.command("prune")(prune_command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one event a line.")]
 Caller = Annotated[str, typer.Option(help="Only this caller's events.")]

@@ -2,22 +2,50 @@
 
 What an event counted stays counted: its campaign's numbers do not fall, they only can no longer be
 recounted (:meth:`~recmesh.storage.campaign_ledger.SlotLedger.audit` knows how many those are).
-Consumers' positions stay right, for numbers are never given anew.
+Consumers' positions stay right, for numbers are never given anew, and what a consumer has not
+taken yet is kept.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from recmesh.storage import campaign_slots
 from recmesh.storage.campaign_tables import CAMPAIGN_SLOTS, CONFIRMED
 from recmesh.storage.database import Database
-from recmesh.storage.event_tables import EVENTS, QUARANTINED
+from recmesh.storage.event_tables import CONSUMER_POSITIONS, EVENTS, QUARANTINED
 
 TOGETHER = 500
 """Events deleted in one transaction: others wait for it."""
 
-_OLDEST = sa.select(EVENTS.c.seq, EVENTS.c.received_at).order_by(EVENTS.c.seq).limit(TOGETHER)
+_TAKEN = sa.select(sa.func.min(CONSUMER_POSITIONS.c.seq)).scalar_subquery()
+_OLDEST = (
+    sa.select(EVENTS.c.seq, EVENTS.c.received_at)
+    .where(sa.or_(_TAKEN.is_(None), EVENTS.c.seq <= _TAKEN))
+    .order_by(EVENTS.c.seq)
+    .limit(TOGETHER)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """A consumer that has not taken all of what is old."""
+
+    consumer: str
+    seq: int
+    """The last event that it has taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldEvents:
+    """What was received before a moment."""
+
+    recorded: int
+    quarantined: int
+    held_back: tuple[Backlog, ...]
+    """Who keeps some of it from being deleted."""
 
 
 class EventRetention:
@@ -36,6 +64,28 @@ class EventRetention:
             UnavailableError: the database does not answer; nothing was deleted.
         """
         return self._prune_recorded(before_unix_ms) + self._prune_quarantined(before_unix_ms)
+
+    def old(self, before_unix_ms: int) -> OldEvents:
+        """What there is, whether or not it can be deleted yet. Reads the whole log."""
+        count, last = sa.func.count(), sa.func.max(EVENTS.c.seq)
+        with self._database.reading() as connection:
+            recorded, last_seq = connection.execute(
+                sa.select(count, last).where(EVENTS.c.received_at < before_unix_ms)
+            ).one()
+            aside = sa.select(count).where(QUARANTINED.c.received_at < before_unix_ms)
+            quarantined = connection.execute(aside).scalar_one()
+            behind = connection.execute(
+                sa.select(CONSUMER_POSITIONS.c.consumer, CONSUMER_POSITIONS.c.seq)
+                .where(CONSUMER_POSITIONS.c.seq < (last_seq or 0))
+                .order_by(CONSUMER_POSITIONS.c.seq)
+            ).all()
+        return OldEvents(int(recorded), int(quarantined), tuple(Backlog(*row) for row in behind))
+
+    def forget(self, consumer: str) -> bool:
+        """Forgets a consumer that is gone, so that nothing is kept for it; False: unknown."""
+        gone = sa.delete(CONSUMER_POSITIONS).where(CONSUMER_POSITIONS.c.consumer == consumer)
+        with self._database.writing() as connection:
+            return bool(connection.execute(gone).rowcount)
 
     def _prune_recorded(self, before_unix_ms: int) -> int:
         with self._database.reading() as connection:
