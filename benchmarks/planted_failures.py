@@ -2,10 +2,10 @@
 
 python -m benchmarks.planted_failures [--seeds 5] [--first-seed 100] [--keep DIR]
 
-Every seed is a world of its own, with models trained on its first weeks. A mesh serves its last two
-weeks once without a failure, and once with each: pages from the whole pipeline, clicks by the
+Every seed is a world of its own, with models trained on its first weeks. A mesh serves its last
+three weeks once without a failure, and once with each: pages from the whole pipeline, clicks by the
 world's truth, events through the event log. Then the diagnosis of `recmesh diagnose` reads what was
-recorded. About a minute a run; the seeds that thresholds were looked at with are below 100.
+recorded. About a minute of a core a run. docs/diagnosis.md says which seeds were looked at before.
 """
 
 from __future__ import annotations
