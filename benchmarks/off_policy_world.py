@@ -33,10 +33,10 @@ from recmesh.storage.home import Home
 SLATES = 16
 OBJECTIVES = {
     "logged": {"relevance": 0.75, "freshness": 0.12, "novelty": 0.05},
-    "near": {"relevance": 0.80, "freshness": 0.05, "novelty": 0.03},
+    "near": {"relevance": 0.82, "freshness": 0.05, "novelty": 0.05},
     "far": {"relevance": 0.10, "freshness": 0.10, "novelty": 0.80},
 }
-CHANCE = {"temperature": 0.02, "most_chance_loss": 0.1}
+CHANCE = {"temperature": 0.04, "most_chance_loss": 1.0}
 SETTLED_S = 2.0
 """After which everything is recorded."""
 
@@ -104,23 +104,24 @@ async def main(doctors: int, folder: Path) -> None:
     async with served(world, files["logged"]) as callers:
         await callers.experience()
         await asyncio.sleep(SETTLED_S)
-        own = worth(world, (await callers.pages())[0])
-        await asyncio.sleep(SETTLED_S)
     foretold = {name: judged(home, files[name]) for name in ("near", "far")}
+    true = {}
+    for name, file in files.items():
+        async with served(world, file) as callers:
+            true[name] = float(worth(world, (await callers.pages())[0]).mean())
     logged = foretold["near"]["logged"]
     print(
         f"{len(world.doctors):,} doctors, first {SLOTS} slots; clicks a page: "
         f"{logged['value']:.4f} [{logged['low']:.4f}, {logged['high']:.4f}] "
-        f"were logged, {own.mean():.4f} are to be expected"
+        f"were logged, {true['logged']:.4f} are to be expected"
     )
     for name, found in foretold.items():
-        async with served(world, files[name]) as callers:
-            true = float(worth(world, (await callers.pages())[0]).mean())
-        print(f"\n{name}: {true:.4f} when it serves, {true / own.mean() - 1:+.1%}")
+        change = true[name] / true["logged"] - 1
+        print(f"\n{name}: {true[name]:.4f} when it serves, {change:+.1%}")
         for one in found["estimates"]:
             said = (
                 f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] "
-                f"holds the truth: {one['low'] <= true <= one['high']}"
+                f"holds the truth: {one['low'] <= true[name] <= one['high']}"
                 if one["usable"]
                 else f"refused: {one['refusals'][0]}"
             )
