@@ -33,7 +33,7 @@ from recmesh.storage.home import Home
 SLATES = 16
 OBJECTIVES = {
     "logged": {"relevance": 0.75, "freshness": 0.12, "novelty": 0.05},
-    "near": {"relevance": 0.82, "freshness": 0.05, "novelty": 0.05},
+    "near": {"relevance": 0.72, "freshness": 0.22, "novelty": 0.05},
     "far": {"relevance": 0.10, "freshness": 0.10, "novelty": 0.80},
 }
 CHANCE = {"temperature": 0.04, "most_chance_loss": 1.0}
