@@ -69,13 +69,13 @@ async def killed(writer: Writer, callers: Callers, times: int) -> None:
     await asyncio.to_thread(writer.start)
 
 
-async def filled(home: Home, writer: Writer, callers: Callers, times: int) -> None:
+async def filled(writer: Writer, callers: Callers, times: int) -> None:
     """Lets no file of the writer grow beyond some size, until callers have noticed."""
     await asyncio.to_thread(writer.start)
     unlimited = resource.prlimit(writer.process.pid, resource.RLIMIT_FSIZE)
     for number in range(times):
-        largest = max(file.stat().st_size for file in home.root.glob("*.db*"))
-        room = max(0, largest + CHANCE.randint(-ROOM_BYTES, ROOM_BYTES))
+        # Less than SQLite's log grows to before it begins anew, so that it is soon noticed.
+        room = CHANCE.randint(0, ROOM_BYTES)
         callers.codes.clear()
         resource.prlimit(writer.process.pid, resource.RLIMIT_FSIZE, (room, unlimited[1]))
         await until(lambda: bool(callers.codes))
@@ -170,7 +170,7 @@ async def main() -> None:
             f"{given.full_disks} full disks",
             given.callers,
             "",
-            lambda home, writer, callers: filled(home, writer, callers, given.full_disks),
+            lambda _, writer, callers: filled(writer, callers, given.full_disks),
         )
     if given.restarts:
         with tempfile.TemporaryDirectory() as folder:
