@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 async def until(settled: Callable[[dict[str, Announcement]], bool]) -> list[str]:
     """Addresses in the book once it is as it should be."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             known = {a.address: a for a in await AddressBookClient().replicas()}
             if settled(known):
