@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from recmesh.deployments.grpc_service import Method
 from recmesh.orchestrator.decisions.decision import Decision
-from recmesh.orchestrator.decisions.explain import explain
+from recmesh.orchestrator.decisions.explain import NOT_RETRIEVED, explain
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.storage.errors import NotFoundError, OverloadedError, UnsupportedError
 from recmesh.v1 import recommendation_pb2
@@ -56,9 +56,20 @@ class ExplainMethods:
                     "recorded within a second, old ones are deleted"
                 )
             async with self._turn:
-                return await asyncio.to_thread(_explained, pages, list(request.item_ids))
+                answer = await asyncio.to_thread(_explained, pages, list(request.item_ids))
+            self._say_unknown(answer)
+            return answer
         finally:
             self._waiting -= 1
+
+    def _say_unknown(self, answer: recommendation_pb2.ExplainResponse) -> None:
+        """A record knows its candidates; whether there is such an item, the catalogue knows."""
+        snapshot = self._mesh.snapshot
+        for item in answer.items:
+            if item.outcome == NOT_RETRIEVED and not (
+                item.item_id in snapshot.items.row_of or item.item_id in snapshot.users.row_of
+            ):
+                item.rule = "the catalogue has no such item now"
 
 
 def _explained(pages: list[Decision], item_ids: list[str]) -> recommendation_pb2.ExplainResponse:

@@ -54,6 +54,8 @@ async def test_a_page_is_explained_and_replayed_after_the_mesh_is_gone(
         assert [item.item_id for item in answer.items] == shown
         (dropped,) = (await explained(caller, page.request_id, "i0")).items
         assert dropped.rule == "seen"
+        (unknown,) = (await explained(caller, page.request_id, "no-such-item")).items
+        assert unknown.rule == "the catalogue has no such item now"
     monkeypatch.setenv("RECMESH_HOME", str(home.root))
     one = await recmesh("replay", page.request_id, "--json")
     (replayed,) = json.loads(one.output)
