@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,15 +14,14 @@ from rich.table import Table
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.served_policy import served_policy
-from recmesh.cli.written_data import opened_database
+from recmesh.cli.written_data import recorded_database
 from recmesh.offline.off_policy.decision_slates import DecisionSlates, Rewards, usual_slots
 from recmesh.offline.off_policy.evaluate import Estimate, slate_estimates
 from recmesh.offline.off_policy.interval import interval
 from recmesh.orchestrator.decisions.decision_record import opened
 from recmesh.orchestrator.policy import Policy
-from recmesh.storage.database import Database
 from recmesh.storage.decision_log import DecisionLog, DecisionSpan
-from recmesh.storage.errors import DataError, NotFoundError
+from recmesh.storage.errors import DataError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.home import Home
 from recmesh.storage.interchange import EVENT_TYPES
@@ -39,17 +36,6 @@ ASSUMES = {
     "IIPS": "it depends on its item and slot alone",
     "SNIIPS": "the same; self-normalised",
 }
-
-
-@contextmanager
-def _database(home: Home) -> Iterator[Database]:
-    database = opened_database(home)
-    if database is None:
-        raise NotFoundError("nothing is recorded yet: pages are, once a mesh serves: recmesh up")
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def _rewards(log: EventLog, event_type: str) -> Rewards:
@@ -128,7 +114,7 @@ def _evaluate(
     limit: int,
     quiet: bool,
 ) -> dict[str, Any]:
-    with _database(Home.from_environment()) as database:
+    with recorded_database(Home.from_environment()) as database:
         log = DecisionLog(database)
         judged = DecisionSlates(
             policy,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Annotated, Any
 
@@ -17,7 +15,7 @@ from rich.table import Table
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.served_policy import served_policy
-from recmesh.cli.written_data import opened_database
+from recmesh.cli.written_data import recorded_database
 from recmesh.orchestrator.decisions.decision import Decision, latest_pages
 from recmesh.orchestrator.decisions.decision_record import opened
 from recmesh.orchestrator.decisions.replay import Replayed, differences, replay, unasked, under
@@ -29,17 +27,6 @@ from recmesh.storage.home import Home
 HOUR_MS = 3_600_000
 TOLD = 20
 """Pages that differ, of which the ids are printed."""
-
-
-@contextmanager
-def _log(home: Home) -> Iterator[DecisionLog]:
-    database = opened_database(home)
-    if database is None:
-        raise NotFoundError("nothing is recorded yet: pages are, once a mesh serves: recmesh up")
-    try:
-        yield DecisionLog(database)
-    finally:
-        database.close()
 
 
 def _slots(replayed: Replayed) -> list[dict[str, Any]]:
@@ -123,8 +110,8 @@ def _print_page(console: Console, found: dict[str, Any]) -> None:
 
 
 def _replay_one(request_id: str, policy: Policy | None, as_json: bool) -> bool:
-    with _log(Home.from_environment()) as log:
-        records = log.of_request(request_id)
+    with recorded_database(Home.from_environment()) as database:
+        records = DecisionLog(database).of_request(request_id)
     if not records:
         raise NotFoundError(
             f"no decision of request {request_id!r} is kept; the newest are recorded within a "
@@ -170,8 +157,8 @@ async def tally(log: DecisionLog, span: DecisionSpan, limit: int, quiet: bool) -
 def _replay_all(since_h: float, surface: str, limit: int, as_json: bool) -> bool:
     since_ms = int(1000 * time.time() - since_h * HOUR_MS)
     span = DecisionSpan(since_unix_ms=max(since_ms, 0), surface=surface)
-    with _log(Home.from_environment()) as log:
-        found = asyncio.run(tally(log, span, limit or 2**62, quiet=as_json))
+    with recorded_database(Home.from_environment()) as database:
+        found = asyncio.run(tally(DecisionLog(database), span, limit or 2**62, quiet=as_json))
     if as_json:
         typer.echo(json.dumps(found))
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recmesh.deployments.catalog_writer import CatalogWriter
@@ -13,6 +15,7 @@ from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
+from recmesh.storage.errors import NotFoundError
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 
@@ -47,6 +50,23 @@ def opened_database(home: Home) -> Database | None:
         UnavailableError: the database does not answer.
     """
     return Database.for_reading(mesh_config(home).database.uri, home.database)
+
+
+@contextmanager
+def recorded_database(home: Home) -> Iterator[Database]:
+    """The database of a mesh that has served, for reading.
+
+    Raises:
+        NotFoundError: nobody wrote one yet.
+        UnavailableError: the database does not answer.
+    """
+    database = opened_database(home)
+    if database is None:
+        raise NotFoundError("nothing is recorded yet: pages are, once a mesh serves: recmesh up")
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def written_overlay(home: Home) -> CatalogOverlay | None:

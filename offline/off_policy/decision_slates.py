@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recmesh.offline.off_policy.logged_slates import LoggedSlates, SlateProbabilities
-from recmesh.orchestrator.blending import blend
 from recmesh.orchestrator.decisions.decision import Decision
-from recmesh.orchestrator.decisions.replay import under
+from recmesh.orchestrator.decisions.replay import blended_columns, under
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.slate.candidates import Int32, SlateCandidates
 from recmesh.orchestrator.slate.propensities import propensities, slot_propensities
-from recmesh.orchestrator.slate.request_columns import slate_candidates
 from recmesh.storage.errors import DataError
 
 Float64 = npt.NDArray[np.float64]
@@ -138,10 +136,7 @@ class _Filled:
 
     @classmethod
     def of(cls, decision: Decision) -> _Filled:
-        considered = decision.considered
-        rows = considered.candidates.rows[considered.filtered.kept]
-        blended = blend(considered.request, rows, considered.scores, considered.offers)
-        columns = slate_candidates(considered.request, rows, blended.utility, considered.offers)
+        rows, _, columns = blended_columns(decision.considered)
         refused = decision.slate.refused
         if len(refused):
             blocked = np.zeros(len(rows), bool)

@@ -70,6 +70,14 @@ class RecordedHolder:
         return [self._known.get(slot, Hold.HELD) for slot in wanted]
 
 
+def blended_columns(considered: Considered) -> tuple[Int32, Blended, SlateCandidates]:
+    """Catalog rows of the kept ``[n]``, what they are worth, and the slate solver's columns."""
+    request, offers = considered.request, considered.offers
+    rows = considered.candidates.rows[considered.filtered.kept]
+    blended = blend(request, rows, considered.scores, offers)
+    return rows, blended, slate_candidates(request, rows, blended.utility, offers)
+
+
 async def replay(decision: Decision) -> Replayed:
     """Chooses the page again as it was chosen.
 
@@ -86,9 +94,7 @@ async def replay(decision: Decision) -> Replayed:
         hide_seen=request.surface.hide_seen,
         capped=considered.filtered.removed.get(FREQUENCY_CAP, NOTHING),
     )
-    rows = considered.candidates.rows[considered.filtered.kept]
-    blended = blend(request, rows, considered.scores, considered.offers)
-    columns = slate_candidates(request, rows, blended.utility, considered.offers)
+    rows, blended, columns = blended_columns(considered)
     holder = RecordedHolder(decision.attempts)
     slate = await sponsored_slate(
         request, columns, blended.organic, rows, considered.offers, holder
