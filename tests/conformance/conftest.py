@@ -1,4 +1,8 @@
-"""Every vector index, empty and filled: exact, embedded Milvus, and a Milvus server if named."""
+"""What several suites run on.
+
+Every vector index, empty and filled: exact, embedded Milvus, and a Milvus server if named. And the
+SQL database, empty, each time SQLite and a real PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from recmesh.storage.database import Database
 from recmesh.storage.errors import NotFoundError
 from recmesh.storage.exact_index import ExactIndex
 from recmesh.storage.milvus_index import MilvusIndex
@@ -66,3 +71,10 @@ async def changed(empty: VectorIndex) -> VectorIndex:
     """With the items in a collection of the test's own."""
     await fill(empty, OWN)
     return empty
+
+
+@pytest.fixture
+def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
+    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
+    yield opened
+    opened.close()

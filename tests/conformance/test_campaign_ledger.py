@@ -45,13 +45,6 @@ HELD, SPENT, CAPPED = HoldOutcome.HELD, HoldOutcome.SPENT, HoldOutcome.CAPPED
 
 
 @pytest.fixture
-def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
-    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def ledger(database: Database) -> SlotLedger:
     return SlotLedger(database)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -27,13 +27,6 @@ from recmesh.storage.errors import (
 )
 from recmesh.storage.group_commit import MOST_WAITING, GroupCommit
 from tests.small_world import dataset
-
-
-@pytest.fixture
-def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
-    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +17,6 @@ from recmesh.v1.decision_record_pb2 import DecisionRecord
 
 NOW_MS = 1_760_000_000_123
 ALL = DecisionSpan()
-
-
-@pytest.fixture
-def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
-    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,13 +34,6 @@ NOW_MS = 1_760_000_000_123
 
 def quarantined(reason: str) -> Outcome:
     return Outcome(Status.QUARANTINED, reason)
-
-
-@pytest.fixture
-def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
-    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

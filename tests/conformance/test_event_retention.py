@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.conformance.test_event_log import event
 DAY_MS = 86_400_000
 OLD_MS, NEW_MS = 100 * DAY_MS, 500 * DAY_MS
 BEFORE_MS = 300 * DAY_MS
-
-
-@pytest.fixture
-def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
-    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

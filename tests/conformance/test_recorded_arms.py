@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ from tests.small_world import table, write_table
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def database(database_uri: str, tmp_path: Path) -> Iterator[Database]:
-    opened = Database.for_writing(database_uri, tmp_path / "recmesh.db")
-    yield opened
-    opened.close()
 
 
 def experiment(**fields: Any) -> Experiment:
