@@ -6,6 +6,7 @@ of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -36,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "tune": "recmesh.cli.tune:tune_command",
     "policy": "recmesh.cli.policy:policy_app",
     "experiment": "recmesh.cli.experiment:experiment_app",
+    "model": "recmesh.cli.model:model_app",
     "world": "recmesh.cli.world:app",
 }
 """Where each command is, in the order of ``--help``: a function, or an application of its own."""
@@ -44,13 +46,15 @@ COMMANDS: dict[str, str] = {
 class LazyCommands(TyperGroup):
     """The group of ``recmesh``."""
 
+    places: Mapping[str, str] = COMMANDS
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Names, in the order of ``--help``."""
-        return list(COMMANDS)
+        return list(self.places)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command; None when there is none of that name."""
-        place = COMMANDS.get(cmd_name)
+        place = self.places.get(cmd_name)
         if place is None:
             return None
         module, _, attribute = place.partition(":")

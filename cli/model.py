@@ -1,0 +1,27 @@
+"""``recmesh model``: a model from its folder to all traffic, by its owner alone."""
+
+from __future__ import annotations
+
+import typer
+
+from recmesh.cli.lazy_commands import LazyCommands
+
+
+class ModelCommands(LazyCommands):
+    """The group of ``recmesh model``, in the order in which an owner needs them."""
+
+    places = {}  # noqa: RUF012 - never written to
+
+
+model_app = typer.Typer(
+    add_completion=False,
+    cls=ModelCommands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Models of one's own: make, check, deploy, try beside what serves, promote.",
+)
+
+
+@model_app.callback()
+def model() -> None:
+    """Models of one's own: make, check, deploy, try beside what serves, promote."""
