@@ -337,7 +337,7 @@ def assignment_cost() -> None:
             layers=tuple(Layer(name=e.layer, salt=e.layer) for e in experiments[:number]),
             experiments=tuple(experiments[:number]),
         )
-        served = ServedExperiments(book, {("p", ""): PageMaking()})
+        served = ServedExperiments(book, {("p", "", frozenset()): PageMaking()})
         took_s = min(
             timeit.repeat(
                 lambda served=served: served.of("d000042", "feed", campaigns, now.timestamp()),

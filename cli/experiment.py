@@ -119,6 +119,7 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
     for arm in experiment.arms:
         made_by = [f"policy {arm.policy}"] if arm.policy else []
         made_by += [f"embedding {arm.embedding}"] if arm.embedding else []
+        made_by += [f"{model}@{version}" for model, version in arm.models.items()]
         made_by += [f"without {', '.join(arm.without_campaigns)}"] if arm.without_campaigns else []
         made_by += [] if arm.takes_part else ["does not take part"]
         what = ", ".join(made_by) or "as what is live"

@@ -14,6 +14,7 @@ import tomli_w
 import typer
 
 from recmesh.cli.clear_errors import clear_errors
+from recmesh.cli.ready_version import require_ready
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset, mesh_config
 from recmesh.models.registry import MODELS
@@ -25,8 +26,9 @@ from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.orchestrator.retrieval import FRESH, POPULAR
 from recmesh.orchestrator.swipe.deal import SURFACE as SWIPE
+from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.embedding_registry import EmbeddingRegistry, State
-from recmesh.storage.errors import ConfigurationError, NotFoundError
+from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError
 from recmesh.storage.home import Home
 
 By = Annotated[str, typer.Option(help="Who does it, for the history. Default: your user name.")]
@@ -74,6 +76,7 @@ class _Checks:
             self._known("without_campaigns", sorted(campaigns), known)
         for arm in file.arms:
             self._embedding(arm)
+            self._models(arm)
         made = _Made({}, {})
         for arm in file.arms:
             if arm.policy or arm.surfaces:
@@ -122,6 +125,14 @@ class _Checks:
                 f"{place}: {record.version} is {record.state}; only what is verified or live "
                 f"serves: recmesh embed verify {record.version}"
             )
+
+    def _models(self, arm: ArmTable) -> None:
+        store = ArtifactStore(self._home.artifacts)
+        for model, version in arm.models.items():
+            try:
+                require_ready(store, model, version)
+            except RecMeshError as error:
+                raise ConfigurationError(f"arms.{arm.name}.models.{model}: {error}") from error
 
     @staticmethod
     def _known(place: str, names: Collection[str], known: Collection[str]) -> None:

@@ -12,12 +12,14 @@ import structlog
 from recmesh.orchestrator.experiments.experiment import Arm, Experiment, ExperimentBook
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.orchestrator.experiments.served_experiments import (
+    MakingKey,
     PageMaking,
     ServedExperiments,
     makings_key,
 )
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.model_panel import BESIDE
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
@@ -47,10 +49,10 @@ class ExperimentFollower:
     _book: ExperimentBook = field(default_factory=ExperimentBook, init=False)
     _policies: dict[str, Policy] = field(default_factory=dict, init=False)
     _warm: set[str] = field(default_factory=set, init=False)
-    _served: tuple[ExperimentBook, tuple[tuple[str, str], ...]] | None = field(
+    _served: tuple[ExperimentBook, tuple[tuple[str, str], ...], frozenset[str]] | None = field(
         default=None, init=False
     )
-    """What was served last, and the embedding versions of its arms."""
+    """What was served last, and the embedding versions and models of its arms."""
     _said: dict[str, str] = field(default_factory=dict, init=False)
     """Why experiments are left out, by name."""
 
@@ -68,7 +70,7 @@ class ExperimentFollower:
                 self._book = (await asyncio.to_thread(self.store.read)).book
                 self._seen = stamp
                 await self._take()
-            elif self._book_names_embeddings():
+            elif self._book_names_what_may_go():
                 await self._take()
         except RecMeshError as error:
             if self._said.get("") != str(error):
@@ -78,13 +80,14 @@ class ExperimentFollower:
             # The loop outlives whatever a file may bring about.
             log.exception("following_the_experiments_failed")
 
-    def _book_names_embeddings(self) -> bool:
+    def _book_names_what_may_go(self) -> bool:
         """Then what it needs may come and go without a change of the book."""
-        return any(arm.embedding for e in self._book.experiments for arm in e.arms)
+        arms = (arm for e in self._book.experiments if not e.killed for arm in e.arms)
+        return any(arm.embedding or arm.models for arm in arms)
 
     async def _take(self) -> None:
         now = datetime.now(UTC)
-        makings: dict[tuple[str, str], PageMaking] = {}
+        makings: dict[MakingKey, PageMaking] = {}
         served = []
         for experiment in self._book.experiments:
             if experiment.killed or experiment.ramp == 0 or experiment.ends_at <= now:
@@ -103,18 +106,34 @@ class ExperimentFollower:
             served.append(experiment)
         book = self._book.model_copy(update={"experiments": tuple(served)})
         # Records of embedding versions change as they are verified and retired.
-        state = book, tuple(sorted((e.version, e.collection) for e in _embeddings(makings)))
+        state = (
+            book,
+            tuple(sorted((e.version, e.collection) for e in _embeddings(makings))),
+            frozenset(who for making in makings.values() for who in making.models.values()),
+        )
         if state == self._served:
             return
         # One assignment: a request finds all of the old book or all of the new one.
         self.mesh.experiments = ServedExperiments(book, makings)
+        self.mesh.models.asked_by_arms = state[2]
         self._served = state
         log.info("experiments", served=[experiment.name for experiment in served])
 
     async def _making(self, arm: Arm, experiment: Experiment) -> PageMaking:
         policy = await self._policy(arm.policy, experiment) if arm.policy else None
         embedding = await self._embedding(arm.embedding) if arm.embedding else None
-        return PageMaking(policy, embedding)
+        who = {model: self._answering(model, version) for model, version in arm.models.items()}
+        return PageMaking(policy, embedding, {m: name for m, name in who.items() if name != m})
+
+    def _answering(self, model: str, version: str) -> str:
+        """The name under which this version of a model is asked."""
+        for name in (model, f"{model}{BESIDE}{version}"):
+            said = self.mesh.models.descriptions.get(name)
+            if name in self.mesh.models.clients and said is not None and said.version == version:
+                return name
+        raise RecMeshError(
+            f"{model}@{version} does not run; run: recmesh model shadow {model}@{version}"
+        )
 
     async def _policy(self, version: str, experiment: Experiment) -> Policy:
         if version not in self._policies:
@@ -153,5 +172,5 @@ class ExperimentFollower:
             log.warning("experiment_left_out", experiment=name, reason=reason)
 
 
-def _embeddings(makings: dict[tuple[str, str], PageMaking]) -> list[EmbeddingVersion]:
+def _embeddings(makings: dict[MakingKey, PageMaking]) -> list[EmbeddingVersion]:
     return [making.embedding for making in makings.values() if making.embedding is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.deployments.pacing_follower import PacingFollower
 from recmesh.deployments.policy_follower import PolicyFollower
+from recmesh.deployments.trial_guard import TrialGuard
 from recmesh.models.registry import loader
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
@@ -32,7 +34,7 @@ from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
-from recmesh.orchestrator.model_panel import ModelPanel
+from recmesh.orchestrator.model_panel import BESIDE, ModelPanel
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import ArtifactStore
@@ -47,6 +49,7 @@ from recmesh.storage.vector_index import IndexQuery
 log = structlog.get_logger(__name__)
 
 WARM_UP_TIMEOUT_S = 5.0
+BESIDE_SILENCE_S = 30.0
 CATCH_UP_S = 10.0
 """How long a start waits to know what callers wrote, before it serves without and says so."""
 
@@ -116,6 +119,9 @@ class OrchestratorServer:
         self._tokens = tokens
         self._ledger = ledger
         self._panel = ModelPanel(dict(clients))
+        self._heard_s: dict[str, float] = {}
+        """When versions beside the live ones were announced last; monotonic clock."""
+        self._closing_clients: set[asyncio.Task[None]] = set()
         self._closing = contextlib.AsyncExitStack()
 
     async def start(self, address: str) -> int:
@@ -186,8 +192,10 @@ class OrchestratorServer:
             follower.warm_up = partial(self._warm_up, index)
         # Before the first request: a restart must not take units out of their arms.
         await follower.look()
-        task = asyncio.create_task(follower.run(), name="follow-experiments")
-        self._closing.callback(task.cancel)
+        guard = TrialGuard(follower.store, mesh)
+        for name, run in (("follow-experiments", follower.run()), ("guard-trials", guard.run())):
+            self._closing.callback(asyncio.create_task(run, name=name).cancel)
+        self._closing.push_async_callback(mesh.shadows.close)
 
     async def _warm_up(self, index: MilvusIndex, embedding: EmbeddingVersion) -> bool:
         """Connects and loads the collection now, not within the first request's deadline.
@@ -205,8 +213,10 @@ class OrchestratorServer:
     def take(self, addresses: Mapping[str, Sequence[str]]) -> None:
         """Learns where models are; one not heard of before takes part from now on.
 
-        Models that are co-located or have fixed addresses stay where they are.
+        Models that are co-located or have fixed addresses stay where they are. A version beside
+        the live one that nobody announces any more is forgotten after a while: it was removed.
         """
+        self._forget_silent(addresses)
         for name, found in addresses.items():
             # An address of a replica that died may be another model's now, whose answers
             # would pass for the first one's.
@@ -215,10 +225,21 @@ class OrchestratorServer:
                     known.forget(found)
             client = self._panel.clients.get(name)
             if client is None:
-                self._panel.clients[name] = GrpcModelClient(name, found)
+                self._panel.join(name, GrpcModelClient(name, found))
                 log.info("model_joined", model=name, replicas=len(found))
             elif isinstance(client, GrpcModelClient) and not client.pinned:
                 client.set_addresses(found)
+
+    def _forget_silent(self, addresses: Mapping[str, Sequence[str]]) -> None:
+        now_s = time.monotonic()
+        for name in [name for name in self._panel.clients if BESIDE in name]:
+            if addresses.get(name):
+                self._heard_s[name] = now_s
+            elif now_s - self._heard_s.setdefault(name, now_s) > BESIDE_SILENCE_S:
+                closing = asyncio.create_task(self._panel.leave(name).close(), name=f"close-{name}")
+                self._closing_clients.add(closing)
+                closing.add_done_callback(self._closing_clients.discard)
+                log.info("model_left", model=name)
 
     async def stop(self, grace_s: float) -> None:
         """Ends the server, then everything it used."""

@@ -145,7 +145,7 @@ def admit(
         dealt = session.counted(surface)
         surface = session.card_surface(surface)
         user = session.added_to(user, erased=erased)
-    calls = SourceCalls(deadline, mesh.models.breakers)
+    calls = SourceCalls(deadline, mesh.models.breakers, mesh.models.tallies)
     if snapshot.catalog_seq is None:
         calls.record(
             CATALOG, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "what was written is not known yet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from recmesh.orchestrator.catalog import Catalog, Int32, Int64, item_catalog, us
 from recmesh.orchestrator.experiments.served_experiments import PageMaking, ServedExperiments
 from recmesh.orchestrator.live_histories import LiveHistories
 from recmesh.orchestrator.model_panel import ModelPanel
+from recmesh.orchestrator.model_trials.shadow_mirror import ShadowMirror
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recent_impressions import RecentImpressions
 from recmesh.orchestrator.user_store import UserStore
@@ -40,6 +42,8 @@ class Snapshot:
     user_store: UserStore
     campaigns: CampaignBook
     embedding: EmbeddingVersion | None
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Who is asked instead of a model, by the model."""
     catalog_seq: int | None = 0
     """The last write to the catalog that is in it; None: how many there were is not known."""
 
@@ -56,22 +60,27 @@ class Snapshot:
         )
 
     def made_by(self, making: PageMaking) -> Snapshot:
-        """The same data under the policy and embedding version of an arm; itself where none is.
+        """The same data under an arm's policy, embedding version and models; itself where none is.
 
         Made once for each.
         """
         policy, embedding = making.policy or self.policy, making.embedding or self.embedding
-        if policy is self.policy and embedding is self.embedding:
+        if policy is self.policy and embedding is self.embedding and not making.models:
             return self
-        key = policy.version, embedding.collection if embedding else ""
+        collection = embedding.collection if embedding else ""
+        key = policy.version, collection, frozenset(making.models.items())
         found = self._otherwise_made.get(key)
         if found is None:
-            found = replace(self, policy=policy, embedding=embedding)
+            found = replace(self, policy=policy, embedding=embedding, models=making.models)
             self._otherwise_made[key] = found
         return found
 
+    def asked(self, model: str) -> str:
+        """The name under which the panel knows who answers for a model."""
+        return self.models.get(model, model)
+
     @cached_property
-    def _otherwise_made(self) -> dict[tuple[str, str], Snapshot]:
+    def _otherwise_made(self) -> dict[tuple[str, str, frozenset[tuple[str, str]]], Snapshot]:
         return {}
 
     @cached_property
@@ -102,3 +111,7 @@ class Mesh:
     experiments: ServedExperiments = field(default_factory=ServedExperiments)
     decisions: DecisionKeeper | None = None
     """Records every page; None: nobody does."""
+    shadows: ShadowMirror = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shadows = ShadowMirror(self.models)

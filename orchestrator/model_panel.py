@@ -1,4 +1,7 @@
-"""The models an orchestrator can ask, and what each last said of itself."""
+"""The models an orchestrator can ask, and what each last said of itself.
+
+A version that runs beside a model's live one is asked under a name of its own, ``model@version``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import structlog
 from recmesh.orchestrator.blend import UNCALIBRATED, Calibration
 from recmesh.orchestrator.circuit_breaker import CircuitBreaker
 from recmesh.orchestrator.model_client import ModelClient
+from recmesh.orchestrator.model_trials.call_tally import CallTally
 from recmesh.storage.errors import RecMeshError
 from recmesh.v1 import model_pb2
 
@@ -19,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 REFRESH_S = 2.0
 DESCRIBE_TIMEOUT_S = 1.0
+BESIDE = "@"
+"""Between a model's name and its version, where that runs beside the live one."""
 
 
 def _calibration(said: model_pb2.ScoreCalibration) -> Calibration:
@@ -31,11 +37,15 @@ def _calibration(said: model_pb2.ScoreCalibration) -> Calibration:
 
 @dataclass(slots=True)
 class ModelPanel:
-    """Model clients by name. Belongs to one event loop."""
+    """Model clients by the name they are asked under. Belongs to one event loop."""
 
     clients: dict[str, ModelClient]
     descriptions: dict[str, model_pb2.DescribeResponse] = field(default_factory=dict)
     breakers: dict[str, CircuitBreaker] = field(default_factory=dict)
+    tallies: dict[str, CallTally] = field(default_factory=dict)
+    """Of versions beside the live ones, and of these."""
+    asked_by_arms: frozenset[str] = frozenset()
+    """Who makes pages of experiments."""
     _calibrations: dict[tuple[str, str], Calibration] = field(default_factory=dict)
     """By model and embedding version; that of the empty version is the model's own."""
 
@@ -48,6 +58,29 @@ class ModelPanel:
             return True
         on_surface = not description.surfaces or surface in description.surfaces
         return capability in description.capabilities and on_surface
+
+    def join(self, name: str, client: ModelClient) -> None:
+        """Asks a model, or a version beside the live one, from now on."""
+        self.clients[name] = client
+        model, beside, _ = name.partition(BESIDE)
+        if beside:
+            self.tallies[name] = CallTally()
+            self.tallies[model] = CallTally()
+
+    def leave(self, name: str) -> ModelClient:
+        """Forgets a version beside the live one; returns its client, to be closed."""
+        self.descriptions.pop(name, None)
+        self.tallies.pop(name, None)
+        self.breakers.pop(name, None)
+        return self.clients.pop(name)
+
+    def shadows(self, model: str) -> list[str]:
+        """Versions beside the live one that make no pages."""
+        return [
+            name
+            for name in self.tallies
+            if name.startswith(model + BESIDE) and name not in self.asked_by_arms
+        ]
 
     def spoken(self, name: str) -> set[str]:
         """The embedding versions that a model answers in; empty: it never said."""

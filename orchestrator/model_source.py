@@ -7,6 +7,7 @@ import numpy as np
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.found import NOTHING, Found
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.model_trials.seen import Seen
 from recmesh.v1 import common_pb2, model_pb2
 
 
@@ -26,10 +27,12 @@ async def proposals(
     mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
 ) -> model_pb2.RetrieveResponse | None:
     """A model's items with a score each; None, and recorded, when there is no such answer."""
+    asked = request.snapshot.asked(name)
     answer = await request.calls.ask(
         name,
         request.surface.source_timeout_s,
-        lambda timeout_s: mesh.models.clients[name].retrieve(wanted, timeout_s=timeout_s),
+        lambda timeout_s: mesh.models.clients[asked].retrieve(wanted, timeout_s=timeout_s),
+        asked,
     )
     if answer is None:
         return None
@@ -42,6 +45,8 @@ async def proposals(
         )
         return None
     request.calls.statuses[name].version = answer.version
+    if asked == name and mesh.models.shadows(name):
+        request.calls.seen.append(Seen(name, wanted, answer))
     return answer
 
 

@@ -90,4 +90,5 @@ async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.Recommend
     # Record.
     if mesh.decisions is not None and not holder.recorded:
         mesh.decisions.keep(Decision(considered, holder.attempts, slate, page_answer))
+    mesh.shadows.mirror(request.calls.seen)
     return page_answer

@@ -51,7 +51,7 @@ class Candidates:
 async def _from(
     mesh: Mesh, request: Admitted, source: str, wanted: model_pb2.RetrieveRequest
 ) -> Found:
-    if source in mesh.models.clients:
+    if request.snapshot.asked(source) in mesh.models.clients:
         return await from_model(mesh, request, source, wanted)
     if source == VECTOR_INDEX:
         ask = from_query if request.message.query else from_interests
@@ -112,8 +112,8 @@ async def retrieve(mesh: Mesh, request: Admitted, offers: Offers) -> Candidates:
     sources = [
         source
         for source in request.surface.sources
-        if source not in mesh.models.clients
-        or mesh.models.can(source, model_pb2.CAPABILITY_RETRIEVE, surface)
+        if (asked := request.snapshot.asked(source)) not in mesh.models.clients
+        or mesh.models.can(asked, model_pb2.CAPABILITY_RETRIEVE, surface)
     ]
     wanted = retrieve_request(request, request.message.query)
     found = await asyncio.gather(*(_from(mesh, request, source, wanted) for source in sources))

@@ -18,6 +18,7 @@ from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import ScoreMatrix, score_matrix
 from recmesh.orchestrator.index_source import EMBEDDER, VECTOR_INDEX
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.model_trials.seen import Seen
 from recmesh.orchestrator.retrieval import POPULAR, Candidates
 from recmesh.v1 import common_pb2, model_pb2
 
@@ -51,21 +52,21 @@ async def _ask(
 ) -> None:
     """Asks one model for what it has not scored, ``rows[at]``, and writes it to ``raw[at]``."""
     ids = request.catalog.item_ids
+    asked = request.snapshot.asked(name)
+    wanted = model_pb2.ScoreRequest(
+        request_id=request.request_id,
+        surface=request.message.surface,
+        user=request.features,
+        query=query,
+        item_ids=[ids[row] for row in rows[at].tolist()],
+        now_unix_s=request.now_unix_s,
+        embedding_version=_version(request, name),
+    )
     answer = await request.calls.ask(
         name,
         request.surface.source_timeout_s,
-        lambda timeout_s: mesh.models.clients[name].score(
-            model_pb2.ScoreRequest(
-                request_id=request.request_id,
-                surface=request.message.surface,
-                user=request.features,
-                query=query,
-                item_ids=[ids[row] for row in rows[at].tolist()],
-                now_unix_s=request.now_unix_s,
-                embedding_version=_version(request, name),
-            ),
-            timeout_s=timeout_s,
-        ),
+        lambda timeout_s: mesh.models.clients[asked].score(wanted, timeout_s=timeout_s),
+        asked,
     )
     if answer is None:
         return
@@ -82,6 +83,8 @@ async def _ask(
     scores[~np.isfinite(scores)] = np.nan
     raw[at] = scores
     request.calls.statuses[name].version = answer.version
+    if asked == name and mesh.models.shadows(name):
+        request.calls.seen.append(Seen(name, wanted, answer))
 
 
 async def _matrix(
@@ -104,11 +107,13 @@ async def _matrix(
             raw = np.full(len(rows), np.nan, np.float32)
         if name == VECTOR_INDEX:
             columns[name] = raw
-        elif name not in mesh.models.clients:
+        elif request.snapshot.asked(name) not in mesh.models.clients:
             request.calls.record(
                 name, common_pb2.SOURCE_STATE_UNAVAILABLE, 0.0, "not deployed in this mesh"
             )
-        elif mesh.models.can(name, model_pb2.CAPABILITY_SCORE, request.message.surface):
+        elif mesh.models.can(
+            request.snapshot.asked(name), model_pb2.CAPABILITY_SCORE, request.message.surface
+        ):
             columns[name] = raw
             at = np.flatnonzero(np.isnan(raw))
             status = request.calls.statuses.get(name)
@@ -117,8 +122,9 @@ async def _matrix(
                 asked.append(_ask(mesh, request, name, query, rows, at, raw))
     await asyncio.gather(*asked)
     for name, raw in columns.items():
-        if name in mesh.models.clients:
-            columns[name] = mesh.models.calibration(name, _version(request, name))(raw)
+        who = request.snapshot.asked(name)
+        if who in mesh.models.clients:
+            columns[name] = mesh.models.calibration(who, _version(request, name))(raw)
     return score_matrix(columns, len(rows))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ import structlog
 
 from recmesh.orchestrator.circuit_breaker import CircuitBreaker
 from recmesh.orchestrator.deadline import Deadline
+from recmesh.orchestrator.model_trials.call_tally import CallTally
+from recmesh.orchestrator.model_trials.seen import Seen
 from recmesh.storage.errors import DeadlineError, RecMeshError, UnavailableError
 from recmesh.v1 import common_pb2
 
@@ -30,6 +32,11 @@ class SourceCalls:
 
     deadline: Deadline
     breakers: dict[str, CircuitBreaker]
+    """By the name that a component is asked under."""
+    tallies: Mapping[str, CallTally] = field(default_factory=dict)
+    """Where calls are counted, by the same."""
+    seen: list[Seen] = field(default_factory=list)
+    """What live models answered that another version is to be asked, too."""
     statuses: dict[str, common_pb2.SourceStatus] = field(default_factory=dict)
 
     def record(
@@ -46,17 +53,26 @@ class SourceCalls:
         return status
 
     async def ask(
-        self, name: str, timeout_s: float, call: Callable[[float], Awaitable[Answer]]
+        self,
+        name: str,
+        timeout_s: float,
+        call: Callable[[float], Awaitable[Answer]],
+        asked: str = "",
     ) -> Answer | None:
         """Makes one call. None when there is no answer; the status says why.
 
-        ``call`` is given the seconds it may take.
+        Args:
+            name: of the component.
+            timeout_s: it may take.
+            call: is given the seconds it may take.
+            asked: the name of whom it asks, where that is not ``name``.
         """
+        asked = asked or name
         allowed_s = min(timeout_s, self.deadline.remaining_s())
         if allowed_s < MINIMUM_CALL_S:
             self.record(name, common_pb2.SOURCE_STATE_NO_TIME, 0.0, "no time left in the deadline")
             return None
-        breaker = self.breakers.setdefault(name, CircuitBreaker())
+        breaker = self.breakers.setdefault(asked, CircuitBreaker())
         if not breaker.allows():
             self.record(
                 name, common_pb2.SOURCE_STATE_CIRCUIT_OPEN, 0.0, "failed repeatedly; left alone"
@@ -78,8 +94,15 @@ class SourceCalls:
             state, detail = common_pb2.SOURCE_STATE_ERROR, "internal error"
         else:
             breaker.succeeded()
+            self._tally(asked, time.monotonic() - started_s, answered=True)
             self.record(name, common_pb2.SOURCE_STATE_OK, time.monotonic() - started_s)
             return answer
         breaker.failed()
+        self._tally(asked, time.monotonic() - started_s, answered=False)
         self.record(name, state, time.monotonic() - started_s, detail)
         return None
+
+    def _tally(self, asked: str, took_s: float, *, answered: bool) -> None:
+        tally = self.tallies.get(asked)
+        if tally is not None:
+            tally.add(took_s, answered=answered)

@@ -270,6 +270,26 @@ class ArtifactStore:
             )
         return str(json.loads(record.read_text())["version"])
 
+    def card(self, model: str, version: str) -> ModelCard:
+        """The card of a version.
+
+        Raises:
+            NotFoundError: there is no such version.
+            ArtifactError: the version is damaged or of another format.
+        """
+        try:
+            card = ModelCard(**json.loads((self._root / model / version / "card.json").read_text()))
+        except FileNotFoundError as error:
+            raise NotFoundError(f"model {model} has no version {version}") from error
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"artifact {model}@{version} is damaged: {error}") from error
+        if card.format != FORMAT:
+            raise ArtifactError(
+                f"artifact {model}@{version} has format {card.format}, this release reads "
+                f"{FORMAT}; run: recmesh train {model}"
+            )
+        return card
+
     def load(self, model: str, version: str | None = None) -> Artifact:
         """Loads a version, or the live one.
 
@@ -278,15 +298,9 @@ class ArtifactStore:
             ArtifactError: the version is damaged or of another format.
         """
         version = version or self.live_version(model)
-        folder = self._root / model / version
+        card = self.card(model, version)
         try:
-            card = ModelCard(**json.loads((folder / "card.json").read_text()))
-            if card.format != FORMAT:
-                raise ArtifactError(
-                    f"artifact {model}@{version} has format {card.format}, this release reads "
-                    f"{FORMAT}; run: recmesh train {model}"
-                )
-            tensors, strings = _read(folder / "model.safetensors")
+            tensors, strings = _read(self._root / model / version / "model.safetensors")
         except FileNotFoundError as error:
             raise NotFoundError(f"model {model} has no version {version}") from error
         except (ValueError, TypeError, SafetensorError) as error:

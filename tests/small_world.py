@@ -143,9 +143,14 @@ class FunctionModel:
     """A ModelClient whose opinion is a function of the item id; may be slow or broken."""
 
     def __init__(
-        self, name: str, opinion: Callable[[str], float | None], n_items: int = 40
+        self,
+        name: str,
+        opinion: Callable[[str], float | None],
+        n_items: int = 40,
+        version: str = "1",
     ) -> None:
         self.name = name
+        self.version = version
         self.opinion = opinion
         self.n_items = n_items
         self.delay_s = 0.0
@@ -161,7 +166,7 @@ class FunctionModel:
         await self._work()
         return model_pb2.DescribeResponse(
             name=self.name,
-            version="1",
+            version=self.version,
             capabilities=[model_pb2.CAPABILITY_RETRIEVE, model_pb2.CAPABILITY_SCORE],
         )
 
@@ -175,7 +180,7 @@ class FunctionModel:
             key=lambda pair: (-pair[0], pair[1]),
         )[: request.limit]
         return model_pb2.RetrieveResponse(
-            item_ids=[i for _, i in best], scores=[s for s, _ in best], version="1"
+            item_ids=[i for _, i in best], scores=[s for s, _ in best], version=self.version
         )
 
     async def score(
@@ -187,7 +192,7 @@ class FunctionModel:
         return model_pb2.ScoreResponse(
             scores=[0.0 if s is None else s for s in opinions],
             missing=[i for i, s in enumerate(opinions) if s is None],
-            version="1",
+            version=self.version,
         )
 
     async def embed(

@@ -31,12 +31,6 @@ from recmesh.orchestrator.experiments.experiment_store import said
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.interchange import EVENT_TYPES
 
-ONE_VERSION = (
-    "model_versions: a replica of a model answers with one version, so an arm cannot choose "
-    "another; deploy the other version under a name of its own and name it in "
-    "surfaces.<surface>.sources and model_weights"
-)
-
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,17 +44,12 @@ class ArmTable(_Table):
     """Of the experiment's units; None: as much as every other arm that does not say."""
     policy: str = ""
     embedding: str = ""
+    models: dict[Name, str] = {}
+    """Version that answers for a model, by model; it must run beside the live one."""
     without_campaigns: tuple[str, ...] = ()
     takes_part: bool = True
     surfaces: dict[str, dict[str, Any]] = {}
     """What of the policy's surfaces is otherwise, as a policy file says it."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_model_versions(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "model_versions" in given:
-            raise ValueError(ONE_VERSION)
-        return given
 
 
 class PlanTable(_Table):
@@ -188,6 +177,7 @@ class ExperimentFile(_Table):
                     # What an arm changes becomes a version when the experiment is created.
                     policy=policies.get(arm.name, arm.policy or ("?" if arm.surfaces else "")),
                     embedding=arm.embedding,
+                    models=arm.models,
                     without_campaigns=arm.without_campaigns,
                     takes_part=arm.takes_part,
                 )

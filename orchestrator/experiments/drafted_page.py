@@ -39,7 +39,8 @@ def _sides(mesh: Mesh, request: Admitted, rival: Rival) -> Iterator[Admitted]:
         (request.surface, rival.surface),
         strict=True,
     ):
-        calls = SourceCalls(request.calls.deadline, mesh.models.breakers)
+        panel = mesh.models
+        calls = SourceCalls(request.calls.deadline, panel.breakers, panel.tallies)
         for name, status in request.calls.statuses.items():
             calls.record(name, status.state, 0.0, status.detail)
         yield replace(

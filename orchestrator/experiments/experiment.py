@@ -43,6 +43,8 @@ class Arm(BaseModel):
     """Version that makes the pages; empty: the one that is live."""
     embedding: str = ""
     """Embedding version that is searched; empty: the one that is live."""
+    models: dict[Name, str] = {}
+    """Version that answers for a model, by model; others: the one that is live."""
     without_campaigns: tuple[str, ...] = ()
     """Campaigns that offer nothing on the pages; :data:`ALL`: none does."""
     takes_part: bool = True
@@ -51,7 +53,7 @@ class Arm(BaseModel):
     @property
     def steers(self) -> bool:
         """Whether it says how pages are made."""
-        return bool(self.policy or self.embedding)
+        return bool(self.policy or self.embedding or self.models)
 
 
 class Experiment(BaseModel):
@@ -123,7 +125,7 @@ class Experiment(BaseModel):
                 raise ValueError("arms: an interleaved page has slots of 2 arms, half and half")
             if any(arm.without_campaigns for arm in self.arms):
                 raise ValueError("arms: interleaved pages have no campaigns to leave out")
-            ways = {(arm.policy, arm.embedding) for arm in self.arms}
+            ways = {(arm.policy, arm.embedding, *sorted(arm.models.items())) for arm in self.arms}
             if len(ways) < 2:
                 raise ValueError("arms: both are the same, so no slot tells them apart")
             if not self.surfaces:

@@ -105,7 +105,12 @@ class StoredExperiments(BaseModel):
 
 def plan_hash(experiment: Experiment, plan: Mapping[str, Any]) -> str:
     """Names what was fixed: 16 hexadecimal digits of a SHA-256."""
-    fixed = {"experiment": experiment.model_dump(mode="json", include=set(FIXED)), "plan": plan}
+    said = experiment.model_dump(mode="json", include=set(FIXED))
+    for arm in said["arms"]:
+        # Plans that were fixed before arms could name models keep their hash.
+        if not arm["models"]:
+            del arm["models"]
+    fixed = {"experiment": said, "plan": plan}
     text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

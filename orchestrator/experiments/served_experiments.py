@@ -29,6 +29,8 @@ class PageMaking:
     """None: the one that is live."""
     embedding: EmbeddingVersion | None = None
     """None: the one that is live."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Who is asked instead of a model's live version, by model."""
 
 
 AS_LIVE = PageMaking()
@@ -59,9 +61,13 @@ class RequestArms:
 UNTOUCHED = RequestArms({})
 
 
-def makings_key(arm: Arm) -> tuple[str, str]:
-    """What an arm's pages are made by: versions of policy and embedding."""
-    return arm.policy, arm.embedding
+MakingKey = tuple[str, str, frozenset[tuple[str, str]]]
+"""Versions of policy, embedding and models."""
+
+
+def makings_key(arm: Arm) -> MakingKey:
+    """What an arm's pages are made by."""
+    return arm.policy, arm.embedding, frozenset(arm.models.items())
 
 
 @dataclass(slots=True)
@@ -70,7 +76,7 @@ class ServedExperiments:
 
     book: ExperimentBook = field(default_factory=ExperimentBook)
     """What can be served: every version that an arm names is in ``makings``."""
-    makings: Mapping[tuple[str, str], PageMaking] = field(default_factory=dict)
+    makings: Mapping[MakingKey, PageMaking] = field(default_factory=dict)
     """By :func:`makings_key`."""
     _of_doctors: ExperimentBook = field(init=False)
     _of_campaigns: tuple[Experiment, ...] = field(init=False)

@@ -385,8 +385,8 @@ async def test_events_lost_by_one_arm_end_all_belief(
         ),
         (
             'name = "fresh"\n',
-            'name = "fresh"\nmodel_versions = { cf = "1" }\n',
-            "a replica of a model answers with one version",
+            'name = "fresh"\nmodels = { cf = "1" }\n',
+            "arms.fresh.models.cf: model cf has no version 1",
         ),
         (
             'name = "fresh"\n',

@@ -203,7 +203,7 @@ async def test_what_is_started_is_taken_over_and_what_is_stopped_given_up(
     store.start("test", 1.0, "ada", datetime.now(UTC))
     await follower.look()
     assert served(follower) == ["test"]
-    making = follower.mesh.experiments.makings[version, ""]
+    making = follower.mesh.experiments.makings[version, "", frozenset()]
     assert making.policy is not None
     assert making.policy.version == version
     taken = follower.mesh.experiments
@@ -263,7 +263,7 @@ async def test_an_embedding_version_serves_once_it_can_be_searched_and_no_longer
     ready = True
     await follower.look()
     assert served(follower) == ["test"]
-    assert follower.mesh.experiments.makings["", "v"].embedding == record
+    assert follower.mesh.experiments.makings["", "v", frozenset()].embedding == record
     registry.remove(record)
     await follower.look()
     assert served(follower) == []

@@ -93,7 +93,7 @@ async def page(
 async def test_a_page_is_made_by_the_policy_of_its_arm_and_says_so(mesh: Mesh) -> None:
     short = policy("short", page_size=3)
     served = book(experiment({}, {"policy": "short"}, surfaces=["feed"]))
-    mesh.experiments = ServedExperiments(served, {("short", ""): PageMaking(short)})
+    mesh.experiments = ServedExperiments(served, {("short", "", frozenset()): PageMaking(short)})
     seen = set()
     for user in USERS[:30]:
         answer = await page(mesh, user)
@@ -111,7 +111,9 @@ async def test_a_page_is_made_by_the_policy_of_its_arm_and_says_so(mesh: Mesh) -
 
 async def test_another_surface_takes_no_part(mesh: Mesh) -> None:
     served = book(experiment({}, {"policy": "short"}, surfaces=["network"]))
-    mesh.experiments = ServedExperiments(served, {("short", ""): PageMaking(policy("short"))})
+    mesh.experiments = ServedExperiments(
+        served, {("short", "", frozenset()): PageMaking(policy("short"))}
+    )
     answers = [await page(mesh, user) for user in USERS[:10]]
     assert all(not a.versions.experiment_arms for a in answers)
     assert {a.versions.policy for a in answers} == {mesh.snapshot.policy.version}
@@ -173,14 +175,14 @@ def interleaved(**fields: Any) -> ServedExperiments:
         experiment({}, {"policy": "rival"}, kind="interleave", surfaces=["feed"], **fields)
     )
     rival = policy("rival", model_weights={"popular": 1.0}, objective_weights={"freshness": 1.0})
-    return ServedExperiments(served, {("rival", ""): PageMaking(rival)})
+    return ServedExperiments(served, {("rival", "", frozenset()): PageMaking(rival)})
 
 
 async def test_an_interleaved_page_is_drafted_from_the_pages_of_both_arms(mesh: Mesh) -> None:
     mesh.ledger = None
     own = [slot.item_id for slot in (await page(mesh)).recommendations]
     mesh.experiments = interleaved()
-    rival = mesh.experiments.makings["rival", ""].policy
+    rival = mesh.experiments.makings["rival", "", frozenset()].policy
     assert rival is not None
     live, mesh.snapshot = mesh.snapshot, replace(mesh.snapshot, policy=rival)
     mesh.experiments, served = ServedExperiments(), mesh.experiments
