@@ -29,7 +29,7 @@ from recmesh.deployments.mesh_host import (
     targets,
 )
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, running_mesh
-from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
+from recmesh.deployments.ray_cluster import joined_cluster
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError, UnavailableError
 from recmesh.storage.home import Home
 
@@ -170,8 +170,7 @@ def apply(
         raise ConfigurationError(
             f"{file} has no model {', '.join(unknown)}; it has {', '.join(config.models)}"
         )
-    join_cluster(home, running.ray_address)
-    try:
+    with joined_cluster(home, running.ray_address):
         wanted = [
             target
             for target in targets(config, home, running.index_uri)
@@ -180,8 +179,6 @@ def apply(
         if not wanted:
             raise NotFoundError(f"nothing to deploy of {', '.join(names)}; run: recmesh train")
         states = deploy(wanted, DEPLOY_TIMEOUT_S, lambda now: progress("deploying", now))
-    finally:
-        leave_cluster()
     return [state.name for state in states if state.state != RUNNING]
 
 

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from recmesh.deployments.address_book import Announcement, address_book
 from recmesh.deployments.catalog_app import NAME as CATALOG
-from recmesh.deployments.model_app import PREFIX
+from recmesh.deployments.model_app import PREFIX, application_of
 from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
 from recmesh.storage.errors import UnavailableError
 
@@ -30,7 +30,9 @@ class ApplicationState:
     """How one application is, by Serve's word and its replicas' own."""
 
     name: str
-    """The model's name, ``orchestrator`` or ``catalog``."""
+    """The model's name, ``orchestrator`` or ``catalog``; ``model@version`` beside a live one."""
+    application: str
+    """Serve's name of it."""
     state: str
     """Serve's: RUNNING, DEPLOYING, UNHEALTHY, DEPLOY_FAILED, DELETING."""
     message: str
@@ -74,14 +76,17 @@ def states() -> list[ApplicationState]:
         # On a cluster that others use too, only the mesh's are ours to show and to remove.
         if application not in OURS and not application.startswith(PREFIX):
             continue
-        name = application.removeprefix(PREFIX)
-        deployment = status.deployments.get(name)
+        # Every application of ours is one deployment; there is none before it is built.
+        name, deployment = next(
+            iter(status.deployments.items()), (application.removeprefix(PREFIX), None)
+        )
         running = deployment.replica_states.get("RUNNING", 0) if deployment else 0
         starting = deployment.replica_states.get("STARTING", 0) if deployment else 0
         why = (deployment.message if deployment else "") or status.message
         found.append(
             ApplicationState(
                 name=name,
+                application=application,
                 state=status.status.value,
                 message="" if status.status.value == RUNNING else _last_line(why),
                 target_replicas=running + starting,
@@ -112,12 +117,12 @@ def deploy(
     Raises:
         UnavailableError: the cluster does not answer until then.
     """
-    names = {target.name.removeprefix(PREFIX) for target in targets}
+    names = {target.name for target in targets}
     serve.run_many(targets, wait_for_applications_running=False)
     end_s = time.monotonic() + timeout_s
     while True:
         try:
-            mine = [state for state in states() if state.name in names]
+            mine = [state for state in states() if state.application in names]
         except UnavailableError:
             # On a busy machine the address book may take its time to start.
             if time.monotonic() > end_s:
@@ -130,9 +135,12 @@ def deploy(
         time.sleep(POLL_S)
 
 
-def remove(name: str) -> bool:
-    """Ends an application; returns whether there was one, once its replicas are gone."""
-    application = name if name in OURS else PREFIX + name
+def remove(name: str, version: str = "") -> bool:
+    """Ends an application; returns whether there was one, once its replicas are gone.
+
+    With a model's ``version``, the one beside the live one.
+    """
+    application = name if name in OURS else application_of(name, version)
     if application not in serve.status().applications:
         return False
     serve.delete(application)

@@ -122,7 +122,7 @@ async def _cluster(config: MeshConfig, home: Home) -> AsyncIterator[str]:
             # A cluster that is gone has nothing left to remove.
             with contextlib.suppress(UnavailableError):
                 for state in await asyncio.to_thread(applications.states):
-                    await asyncio.to_thread(applications.remove, state.name)
+                    await asyncio.to_thread(serve.delete, state.application)
         await asyncio.to_thread(leave_cluster)
 
 

@@ -27,17 +27,31 @@ from recmesh.storage.home import Home
 
 PREFIX = "model-"
 """Begins the Serve application's name of every model."""
+BESIDE = "@"
+"""Between a model's name and its version, where that runs beside the live one."""
+SHORT = 12
+"""Letters of a version in the name of its application beside the live one."""
+
+
+def application_of(name: str, version: str = "") -> str:
+    """The Serve application's name of a model; with a version, of that one beside the live one."""
+    return PREFIX + name + (BESIDE + version[:SHORT] if version else "")
 
 
 class ModelReplica:
     """Loads one model, serves it over gRPC on a free port of its node, and says so."""
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, model_name: str, home_root: str, version: str, host: str
+        self, model_name: str, home_root: str, version: str, host: str, announced_as: str = ""
     ) -> None:
-        """Listens on ``host``; empty: the node's address.
+        """Raises what loading the artifact raises; Serve tells it as the reason.
 
-        Raises what loading the artifact raises; Serve tells it as the reason.
+        Args:
+            model_name: which model.
+            home_root: folder of its artifacts.
+            version: of them.
+            host: to listen on; empty: the node's address.
+            announced_as: name in the address book; empty: the model's.
         """
         home = Home(Path(home_root))
         model = self.load(model_name, home, version)
@@ -52,7 +66,7 @@ class ModelReplica:
         self._announcer = Announcer(
             self._server,
             role=Role.MODEL,
-            application=model_name,
+            application=announced_as or model_name,
             replica_id=serve.get_replica_context().replica_id.unique_id,
             address=f"{host}:{port}",
             version=model.description.version,
@@ -80,19 +94,38 @@ class ModelReplica:
                 self._following.cancel()
 
 
-def model_application(name: str, table: ModelTable, home: Home, host: str = "") -> serve.RunTarget:
-    """What Serve is to run for a model: ``table.version``, or the live one, on ``host``.
+def model_application(
+    name: str,
+    table: ModelTable,
+    home: Home,
+    host: str = "",
+    *,
+    version: str = "",
+    beside: bool = False,
+) -> serve.RunTarget:
+    """What Serve is to run for a model, on ``host``.
+
+    Args:
+        name: the model's.
+        table: how many replicas, and what each needs.
+        home: folder of its artifacts.
+        host: to listen on; empty: the node's address.
+        version: to load; empty: ``table.version``, and where that is empty, the live one.
+        beside: an application of its own, announced as ``name@version``: whoever asks for the
+            model does not get it.
 
     Raises:
         NotFoundError: the model is unknown, was never trained, or lacks that version.
     """
     check_known(name)
     store = ArtifactStore(home.artifacts)
-    version = table.version or store.live_version(name)
+    version = version or table.version or store.live_version(name)
     store.check_exists(name, version)
-    arguments = (name, str(home.root.resolve()), version, host)
+    announced_as = f"{name}{BESIDE}{version}" if beside else name
+    arguments = (name, str(home.root.resolve()), version, host, announced_as)
     deployment = serve.deployment(ModelReplica).options(
-        name=name,
+        # What the replicas announce, so that an application's state can be told from theirs.
+        name=announced_as,
         **deployment_options(
             arguments,
             min_replicas=table.min_replicas,
@@ -103,6 +136,6 @@ def model_application(name: str, table: ModelTable, home: Home, host: str = "") 
     )
     return serve.RunTarget(
         deployment.bind(*arguments),
-        name=PREFIX + name,
+        name=application_of(name, version if beside else ""),
         route_prefix=None,
     )

@@ -110,6 +110,20 @@ def join_cluster(home: Home, address: str, *, serving: bool = True) -> None:
         _start_serve()
 
 
+@contextmanager
+def joined_cluster(home: Home, address: str) -> Iterator[None]:
+    """Connected to a running cluster with Serve on it while the context is open.
+
+    Raises:
+        UnavailableError: there is none, or it does not take the token.
+    """
+    join_cluster(home, address)
+    try:
+        yield
+    finally:
+        leave_cluster()
+
+
 def _reach(address: str) -> None:
     """Raises OSError when nobody listens; Ray would wait for its control store for ever."""
     host, _, port = address.rpartition(":")

@@ -142,3 +142,31 @@ async def test_a_model_that_cannot_load_says_why(home: Home, cluster: None) -> N
         await asyncio.to_thread(remove, MODEL)
     assert state.state == "DEPLOY_FAILED"
     assert "is damaged" in state.message
+
+
+async def test_a_version_beside_the_live_one_is_announced_under_its_own_name(
+    home: Home, cluster: None
+) -> None:
+    live = ArtifactStore(home.artifacts).live_version(MODEL)
+    beside = f"{MODEL}@{live}"
+    targets = [
+        model_application(MODEL, ModelTable(), home, "127.0.0.1"),
+        model_application(MODEL, ModelTable(), home, "127.0.0.1", version=live, beside=True),
+    ]
+    try:
+        states = await asyncio.to_thread(deploy, targets, 60, lambda _: None)
+        assert [(state.name, state.state) for state in states] == [
+            (MODEL, RUNNING),
+            (beside, RUNNING),
+        ]
+        await until(
+            lambda known: (
+                {(a.application, a.version) for a in known.values()}
+                == {(MODEL, live), (beside, live)}
+            )
+        )
+        assert await asyncio.to_thread(remove, MODEL, live)
+        assert not await asyncio.to_thread(remove, MODEL, live)
+        await until(lambda known: {a.application for a in known.values()} == {MODEL})
+    finally:
+        await asyncio.to_thread(remove, MODEL)
