@@ -161,7 +161,14 @@ def changed(base: Policy, arm: ArmTable, name: str) -> str:
     return tomli_w.dumps(tables)
 
 
-def _created(home: Home, file: ExperimentFile, text: str, by: str, *, check: bool) -> Experiment:
+def create_experiment(
+    home: Home, file: ExperimentFile, text: str, by: str, *, check: bool = False
+) -> Experiment:
+    """Keeps an experiment that nobody takes part in yet; with ``check``, only says what is wrong.
+
+    Raises:
+        ConfigurationError: it names what is not there, or its layer has no room; with the rule.
+    """
     made = _Checks(home).whole(file)
     versions = {arm: policy.version for arm, policy in made.policies.items()}
     wanted = file.experiment(versions, datetime.now(UTC))
@@ -206,7 +213,7 @@ def create_command(
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"cannot read {file}: {error}") from error
         wanted = ExperimentFile.read(text, str(file))
-        made = _created(home, wanted, text, actor(by), check=check)
+        made = create_experiment(home, wanted, text, actor(by), check=check)
         if not check:
             record = ExperimentStore(home.experiments).read().record(made.name)
     if check:

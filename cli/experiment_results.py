@@ -28,8 +28,13 @@ Name = Annotated[str, typer.Argument(help="Of the experiment; recmesh experiment
 AsJson = Annotated[bool, typer.Option("--json", help="The report as JSON.")]
 
 
-def _report(name: str) -> ExperimentReport:
-    home = Home.from_environment()
+def report_of(home: Home, name: str) -> ExperimentReport:
+    """What an experiment says now.
+
+    Raises:
+        NotFoundError: there is no such experiment.
+        DataError: its plan or its arms were changed after it was created.
+    """
     stored = ExperimentStore(home.experiments).read()
     stored.record(name)
     dataset = Dataset.open_or_empty(home.dataset)
@@ -180,7 +185,7 @@ def status_command(name: Name, as_json: AsJson = False) -> None:
         recmesh experiment status feed-diversity
     """
     with clear_errors("recmesh experiment status"):
-        report = _report(name)
+        report = report_of(Home.from_environment(), name)
     if as_json:
         typer.echo(report.as_json())
         return
@@ -213,7 +218,7 @@ def analyze_command(
     """
     with clear_errors("recmesh experiment analyze"):
         writable("--report", page, (".html",))
-        report = _report(name)
+        report = report_of(Home.from_environment(), name)
         if page is not None:
             write_report(page, html_page(report))
     if as_json:

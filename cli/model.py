@@ -10,7 +10,13 @@ from recmesh.cli.lazy_commands import LazyCommands
 class ModelCommands(LazyCommands):
     """The group of ``recmesh model``, in the order in which an owner needs them."""
 
-    places = {}  # noqa: RUF012 - never written to
+    places = {  # noqa: RUF012 - never written to
+        "shadow": "recmesh.cli.model_shadow:shadow_command",
+        "canary": "recmesh.cli.model_canary:canary_command",
+        "watch": "recmesh.cli.model_watch:watch_command",
+        "promote": "recmesh.cli.model_promote:promote_command",
+        "abort": "recmesh.cli.model_abort:abort_command",
+    }
 
 
 model_app = typer.Typer(

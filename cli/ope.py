@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
+from recmesh.cli.page_clicks import page_clicks
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import recorded_database
-from recmesh.offline.off_policy.decision_slates import DecisionSlates, Rewards, usual_slots
+from recmesh.offline.off_policy.decision_slates import DecisionSlates, usual_slots
 from recmesh.offline.off_policy.evaluate import Estimate, slate_estimates
 from recmesh.offline.off_policy.interval import interval
 from recmesh.orchestrator.decisions.decision_record import opened
@@ -27,7 +28,6 @@ from recmesh.storage.home import Home
 from recmesh.storage.interchange import EVENT_TYPES
 
 HOUR_MS = 3_600_000
-EVENTS_TOGETHER = 50_000
 LOOKED_AT = 200
 """Pages that are looked at for how many slots a page has."""
 ASSUMES = {
@@ -36,28 +36,6 @@ ASSUMES = {
     "IIPS": "it depends on its item and slot alone",
     "SNIIPS": "the same; self-normalised",
 }
-
-
-def _rewards(log: EventLog, event_type: str) -> Rewards:
-    """1 for every page's item that had such an event."""
-    found: dict[tuple[str, str], float] = {}
-    seq = 0
-    while True:
-        batch = log.read(
-            seq, limit=EVENTS_TOGETHER, columns=["event_type", "request_id", "item_id"]
-        )
-        events = batch.events
-        for kind, request_id, item_id in zip(
-            events["event_type"].to_pylist(),
-            events["request_id"].to_pylist(),
-            events["item_id"].to_pylist(),
-            strict=True,
-        ):
-            if kind == event_type and request_id:
-                found[request_id, item_id] = 1.0
-        seq = batch.through_seq
-        if seq >= batch.head_seq:
-            return found
 
 
 def _judged(
@@ -118,7 +96,7 @@ def _evaluate(
         log = DecisionLog(database)
         judged = DecisionSlates(
             policy,
-            _rewards(EventLog(database), reward),
+            page_clicks(EventLog(database), reward),
             slots or _usual_slots(log, span),
             slates,
         )

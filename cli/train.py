@@ -172,12 +172,16 @@ def train_command(
     validate: Annotated[
         bool, typer.Option(help="Measure and calibrate each model on the last events first.")
     ] = True,
+    live: Annotated[
+        bool, typer.Option("--live/--not-live", help="Whether each goes live when it is done.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Trains models, several at once, and makes each live when it is done.
 
     Each is first trained without the last tenth of the events, to measure it, to choose its
     settings and to fit its calibration; then on everything. --no-validate skips the first.
+    --not-live leaves what serves as it is: recmesh model shadow tries the new version beside it.
 
     Examples:
 
@@ -186,6 +190,8 @@ def train_command(
         recmesh train behavioral --no-validate
 
         recmesh train cf network --until 2026-01-01 --seed 7
+
+        recmesh train cf --not-live
     """
     console = Console(stderr=as_json)
     moment = None
@@ -196,7 +202,7 @@ def train_command(
         chosen = list(dict.fromkeys(models or MODELS))
         for name in chosen:
             check_known(name)  # now, not after an hour's work
-        jobs = [Job(name, moment, seed, validate) for name in chosen]
+        jobs = [Job(name, moment, seed, validate, live) for name in chosen]
         published = _train_all(jobs, console)
     except RecMeshError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}")

@@ -8,12 +8,14 @@ from recmesh.deployments.explain_methods import ExplainMethods
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import add_service
 from recmesh.deployments.swipe_methods import ReadUp, SwipeMethods
+from recmesh.deployments.trial_methods import TrialMethods
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.recommend import recommend
-from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
+from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
 
 RECOMMENDATION = recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"]
 FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
+TRIAL = trial_pb2.DESCRIPTOR.services_by_name["TrialService"]
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
 
 
@@ -50,5 +52,6 @@ def edge_server(
         checked=True,
         streams=feedback.streams if feedback else {},
     )
+    add_service(server, TRIAL, TrialMethods(mesh).offered, checked=False)
     add_service(server, CATALOG, writer.catalog_service if writer else {}, checked=True)
     return server

@@ -15,7 +15,7 @@ from typing import Any
 
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.storage.errors import ConfigurationError
-from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
+from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
 
 Json = dict[str, Any]
 
@@ -26,6 +26,8 @@ CLUSTERS = (ORCHESTRATOR, CATALOG)
 GRPC_FRAME_BYTES = 5
 """gRPC puts a flag and a length before every message."""
 
+_INTERNAL = f"/{trial_pb2.DESCRIPTOR.services_by_name['TrialService'].full_name}/"
+"""Replicas offer it to commands, not to callers."""
 _WRITTEN = tuple(
     f"/{module.DESCRIPTOR.services_by_name[name].full_name}/"
     for module, name in ((catalog_pb2, "CatalogService"), (feedback_pb2, "FeedbackService"))
@@ -282,7 +284,11 @@ def _routes(config: EdgeConfig) -> list[Json]:
         }
         for prefix in _WRITTEN
     ]
-    return [*streams, *writes, unary]
+    internal = {
+        "match": {"prefix": _INTERNAL},
+        "direct_response": {"status": 404},
+    }
+    return [internal, *streams, *writes, unary]
 
 
 def _action(

@@ -35,7 +35,7 @@ StreamMethod = Callable[[AsyncIterator[Any]], AsyncGenerator[Message, None]]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
-UNMETERED = ("Describe", "ReadChanges", "ReadEvents", "ReadPacing", "Swipe")
+UNMETERED = ("Describe", "ReadChanges", "ReadEvents", "ReadPacing", "ReadTrials", "Swipe")
 """Asked all the time by everybody, or open and idle most of the time: counting them would hide the
 calls that work. A session's cards are metered one by one where they are dealt."""
 

@@ -22,13 +22,12 @@ from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.models.model import Model
 from recmesh.models.registry import check_known, loader
 from recmesh.orchestrator.index_source import EMBEDDER
+from recmesh.orchestrator.model_panel import BESIDE
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.home import Home
 
 PREFIX = "model-"
 """Begins the Serve application's name of every model."""
-BESIDE = "@"
-"""Between a model's name and its version, where that runs beside the live one."""
 SHORT = 12
 """Letters of a version in the name of its application beside the live one."""
 

@@ -49,7 +49,7 @@ from recmesh.storage.vector_index import IndexQuery
 log = structlog.get_logger(__name__)
 
 WARM_UP_TIMEOUT_S = 5.0
-BESIDE_SILENCE_S = 30.0
+BESIDE_SILENCE_S = 10.0
 CATCH_UP_S = 10.0
 """How long a start waits to know what callers wrote, before it serves without and says so."""
 

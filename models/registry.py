@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import cast
 
+from recmesh.models.declaration import ModelDeclaration
 from recmesh.models.model import Load, Train
 from recmesh.storage.errors import NotFoundError
 
@@ -39,6 +40,17 @@ def code_version(name: str) -> str:
         digest.update(str(file.relative_to(folder.parent)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def declaration(name: str) -> ModelDeclaration:
+    """What the owner declares of a model.
+
+    Raises:
+        NotFoundError: there is no such model.
+        ConfigurationError: its ``model.toml`` is missing or breaks a rule.
+    """
+    check_known(name)
+    return ModelDeclaration.load(Path(str(importlib.import_module(MODELS[name]).__file__)).parent)
 
 
 def trainer(name: str) -> Train:

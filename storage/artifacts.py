@@ -146,6 +146,11 @@ class ArtifactStore:
         """Versions of a model that were published and not removed."""
         return sorted(card.parent.name for card in (self._root / model).glob("[!.]*/card.json"))
 
+    def by_age(self, model: str) -> list[str]:
+        """The same, in the order in which they were published."""
+        at = {v: (self._root / model / v).stat().st_mtime_ns for v in self.versions(model)}
+        return sorted(at, key=at.__getitem__)
+
     def remove(self, model: str, version: str) -> None:
         """Deletes a version; nobody may use it any more."""
         shutil.rmtree(self._root / model / version)

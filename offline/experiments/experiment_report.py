@@ -28,7 +28,7 @@ from recmesh.offline.experiments.recorded_units import (
 from recmesh.orchestrator.experiments.experiment import Experiment, State
 from recmesh.orchestrator.experiments.experiment_store import StoredExperiments
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.errors import ConfigurationError, DataError
+from recmesh.storage.errors import ConfigurationError, DataError, NotFoundError
 from recmesh.storage.recorded_arms import RecordedArms
 
 DAY_S = 86_400
@@ -210,7 +210,7 @@ class _Reading:
         experiment, plan = self.experiment, self.plan.analysis(self.experiment)
         units = self._units()
         if not units.table.num_rows:
-            raise DataError(self._nothing("no event of its pages is recorded yet"))
+            raise NotFoundError(self._nothing("no event of its pages is recorded yet"))
         shares = {arm.name: arm.share for arm in experiment.arms}
         counted = units.table.group_by("arm").aggregate([("unit", "count")]).to_pylist()
         ratio = sample_ratio({row["arm"]: row["unit_count"] for row in counted}, shares)
@@ -260,7 +260,9 @@ class _Reading:
         events = self.recorded.events(experiment.name)
         pages = recorded_pages(events, experiment, self.plan.credit)
         if not sum(pages.began.values()):
-            raise DataError(self._nothing("no impression of its pages' first slots is recorded"))
+            raise NotFoundError(
+                self._nothing("no impression of its pages' first slots is recorded")
+            )
         ratio = sample_ratio(dict(pages.began), {arm.name: 0.5 for arm in experiment.arms})
         remarks = self._said_of(ratio, {"both": pages.policies})
         preferred = None

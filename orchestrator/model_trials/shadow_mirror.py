@@ -120,7 +120,8 @@ class ShadowMirror:
         agreement = self.mirrored[key].agreement
         agreement.rank_correlation.add(rank_correlation(live, new))
         both = np.isfinite(live) & np.isfinite(new)
-        if both.any():
+        # Before it has said what it is, how its scores read is not known.
+        if both.any() and key in self.panel.descriptions:
             of_live, of_new = self.panel.calibration(model), self.panel.calibration(key)
             shift = of_new(new[both]).mean() - of_live(live[both]).mean()
             agreement.calibrated_shift.add(float(shift))
