@@ -19,8 +19,8 @@ from recmesh.cli.experiment_results import report_of
 from recmesh.cli.required_mesh import required_mesh
 from recmesh.deployments.beside import remove_beside
 from recmesh.deployments.ray_cluster import joined_cluster
-from recmesh.deployments.trial_guard import WHO as ERRORS
 from recmesh.deployments.trial_reader import TrialState, read_trials
+from recmesh.deployments.trial_stopper import WHO as ERRORS
 from recmesh.models.registry import check_known
 from recmesh.offline.experiments.experiment_report import ExperimentReport
 from recmesh.orchestrator.experiments.experiment import Experiment
@@ -111,6 +111,8 @@ def _line(found: Look) -> str:
             f"; calls failed {calls.failures}/{calls.calls} (live {live.failures}/{live.calls}), "
             f"p95 {calls.p95_ms:.0f} ms (live {live.p95_ms:.0f})"
         )
+    elif not found.ended:
+        line += "; its version does not run, so pages are made by the live one"
     for metric, verdict in told["guardrails"].items():
         line += f"; {metric} {verdict}"
     return line

@@ -25,7 +25,7 @@ from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.deployments.pacing_follower import PacingFollower
 from recmesh.deployments.policy_follower import PolicyFollower
-from recmesh.deployments.trial_guard import TrialGuard
+from recmesh.deployments.trial_stopper import TrialStopper
 from recmesh.models.registry import loader
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
@@ -192,7 +192,7 @@ class OrchestratorServer:
             follower.warm_up = partial(self._warm_up, index)
         # Before the first request: a restart must not take units out of their arms.
         await follower.look()
-        guard = TrialGuard(follower.store, mesh)
+        guard = TrialStopper(follower.store, mesh)
         for name, run in (("follow-experiments", follower.run()), ("guard-trials", guard.run())):
             self._closing.callback(asyncio.create_task(run, name=name).cancel)
         self._closing.push_async_callback(mesh.shadows.close)

@@ -74,6 +74,7 @@ class SourceCalls:
             return None
         breaker = self.breakers.setdefault(asked, CircuitBreaker())
         if not breaker.allows():
+            self._tally(asked, 0.0, answered=False)
             self.record(
                 name, common_pb2.SOURCE_STATE_CIRCUIT_OPEN, 0.0, "failed repeatedly; left alone"
             )

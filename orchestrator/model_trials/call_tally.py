@@ -17,7 +17,7 @@ class CallTally:
 
     calls: int = 0
     failures: int = 0
-    """Calls without an answer: errors and timeouts."""
+    """Calls without an answer: errors, timeouts, and those that a circuit breaker forbade."""
     recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     """Seconds that the latest answers took."""
 
@@ -32,7 +32,3 @@ class CallTally:
     def latency_s(self, quantile: float) -> float:
         """Quantile in [0, 1] of the latest answers; 0 where there are none."""
         return float(np.quantile(self.recent_s, quantile)) if self.recent_s else 0.0
-
-    def slower_than(self, limit_s: float) -> int:
-        """How many of the latest answers took longer."""
-        return sum(took_s > limit_s for took_s in self.recent_s)

@@ -1,34 +1,59 @@
-"""Whether failures are more frequent than they may be, asked as often as one likes.
+"""Whether failures have become more frequent than they may be, asked all the time.
 
 Under the hypothesis that a failure has at most the probability p₀, the likelihood ratio of any
-p₁ > p₀ against p₀ is a supermartingale in the number of calls, and so is the mean of several. By
-Ville's inequality (Ville, 1939) it ever reaches 1/α with probability α at most, whenever and
-however often it is looked at: a test that needs no planned end (Robbins, Ann. Math. Statist. 1970;
-as e-process: Ramdas, Grünwald, Vovk & Shafer, Statist. Sci. 2023).
+p₁ > p₀ against p₀ is an e-process. Starting it anew whenever it has fallen below 1 makes a CUSUM
+(Page, Biometrika 1954) that notices a version which was good and has become bad, and the mean of
+such over several p₁ is an e-detector: as long as the hypothesis holds, the calls until it first
+reaches c are at least c on average (Shin, Ramdas & Rinaldo, "E-detectors", 2023).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
-STEPS = 6
+FACTORS = (2, 4, 8, 16, 32)
+"""Alternatives: so many times what is allowed, at most :data:`MOST`."""
 MOST = 0.99
 
 
-def evidence(failures: int, calls: int, allowed: float) -> float:
-    """How strongly ``failures`` of ``calls`` speak against a failure rate of ``allowed`` or less.
+@dataclass(slots=True)
+class _Since:
+    """Evidence for one alternative since it began anew."""
 
-    1 is no evidence; reject at level α from 1/α on. ``allowed`` in (0, 1); alternatives are twice,
-    four times, … as much, equally weighted. Infinite where it cannot be said in a float.
-    """
-    if not 0 < allowed < 1:
-        raise ValueError(f"allowed is {allowed:g}; it must be in (0, 1)")
-    rates = {min(allowed * 2**step, max(MOST, (1 + allowed) / 2)) for step in range(1, STEPS + 1)}
-    logs = [
-        failures * math.log(rate / allowed)
-        + (calls - failures) * math.log((1 - rate) / (1 - allowed))
-        for rate in rates
-    ]
-    top = max(logs)
-    mean_log = top + math.log(sum(math.exp(one - top) for one in logs) / len(logs))
-    return math.exp(mean_log) if mean_log < 700 else math.inf
+    log: float = 0.0
+    failures: int = 0
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class ExcessDetector:
+    """Fed with calls in the order in which they were made, some at a time."""
+
+    _since: dict[int, _Since] = field(default_factory=lambda: {one: _Since() for one in FACTORS})
+
+    def add(self, failures: int, calls: int, allowed: float) -> float:
+        """Takes in ``failures`` of ``calls``; returns the evidence that more than ``allowed`` fail.
+
+        ``allowed`` is a probability in (0, 1). Infinite where it cannot be said in a float.
+        """
+        if not 0 < allowed < 1:
+            raise ValueError(f"allowed is {allowed:g}; it must be in (0, 1)")
+        for factor, since in self._since.items():
+            rate = min(allowed * factor, max(MOST, (1 + allowed) / 2))
+            if since.log < 0:
+                since.log, since.failures, since.calls = 0.0, 0, 0
+            since.log += failures * math.log(rate / allowed)
+            since.log += (calls - failures) * math.log((1 - rate) / (1 - allowed))
+            since.failures += failures
+            since.calls += calls
+        top = max(since.log for since in self._since.values())
+        mean = sum(math.exp(since.log - top) for since in self._since.values()) / len(FACTORS)
+        log = top + math.log(mean)
+        return math.exp(log) if log < 700 else math.inf
+
+    @property
+    def strongest(self) -> tuple[int, int]:
+        """Failures and calls since the alternative began anew that has most for it."""
+        best = max(self._since.values(), key=lambda since: since.log)
+        return best.failures, best.calls

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class Answer:
     caller: int = 0
     embedding: str = ""
     policy: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of sources, by name."""
 
 
 @dataclass
@@ -65,19 +68,23 @@ class Load:
 
 @asynccontextmanager
 async def load(
-    address: str, surface: str = "feed", options: list[tuple[str, str]] | None = None
+    address: str,
+    surface: str = "feed",
+    options: list[tuple[str, str]] | None = None,
+    users: Sequence[str] = ("reader",),
 ) -> AsyncIterator[Load]:
-    """Callers at work while the context is open."""
+    """Callers at work while the context is open, each for one user after another."""
     seen = Load()
-    request = recommendation_pb2.RecommendRequest(surface=surface, user_id="reader")
 
     async def caller(number: int) -> None:
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
-            while True:
+            for user in itertools.cycle(users):
+                request = recommendation_pb2.RecommendRequest(surface=surface, user_id=user)
                 started_s = time.monotonic()
                 failure, missing, failed = None, frozenset[str](), frozenset[str]()
                 embedding, policy = "", ""
+                versions: dict[str, str] = {}
                 try:
                     page = await stub.Recommend(request, timeout=DEADLINE_S)
                     assert page.recommendations
@@ -86,12 +93,23 @@ async def load(
                     wrong = common_pb2.SOURCE_STATE_ERROR
                     failed = frozenset(s.name for s in page.sources if s.state == wrong)
                     embedding, policy = page.versions.embedding, page.versions.policy
+                    versions = {source.name: source.version for source in page.sources}
                 except grpc.aio.AioRpcError as error:
                     failure = error.code()
                 now_s = time.monotonic()
                 took_s = now_s - started_s
                 seen.answers.append(
-                    Answer(now_s, took_s, failure, missing, failed, number, embedding, policy)
+                    Answer(
+                        now_s,
+                        took_s,
+                        failure,
+                        missing,
+                        failed,
+                        number,
+                        embedding,
+                        policy,
+                        versions,
+                    )
                 )
                 await asyncio.sleep(PAUSE_S)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recmesh.deployments.experiment_follower import ExperimentFollower
-from recmesh.deployments.trial_guard import WHO, TrialGuard
+from recmesh.deployments.trial_stopper import WHO, TrialStopper
 from recmesh.orchestrator.experiments.experiment import BUCKETS, Experiment
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -177,7 +177,7 @@ async def test_a_version_that_fails_is_stopped_for_all_by_the_book(
 ) -> None:
     start(store)
     await follower.look()
-    guard = TrialGuard(store, mesh)
+    guard = TrialStopper(store, mesh)
     new.failure = UnavailableError("gone")
     lacking = []
     for user in USERS:

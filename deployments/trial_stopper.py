@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -11,7 +11,7 @@ from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.orchestrator.experiments.served_experiments import makings_key
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_trials.call_tally import CallTally
-from recmesh.orchestrator.model_trials.guard import breach
+from recmesh.orchestrator.model_trials.guard import TrialGuard
 from recmesh.storage.errors import RecMeshError
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ WHO = "trial guard"
 
 
 @dataclass(slots=True)
-class TrialGuard:
+class TrialStopper:
     """Looks after the trials of one orchestrator by what its own calls show.
 
     Every orchestrator has one; the first that sees enough stops the experiment for all. Errors and
@@ -31,6 +31,8 @@ class TrialGuard:
 
     store: ExperimentStore
     mesh: Mesh
+    _guards: dict[tuple[str, str], TrialGuard] = field(default_factory=dict)
+    """By experiment and whom it asks."""
 
     async def run(self) -> None:
         """Looks for ever; cancel to end."""
@@ -54,7 +56,8 @@ class TrialGuard:
                     who = making.models.get(model, model) if making else model
                     # A first version has no live one to be compared with.
                     live = panel.tallies.get(model) if who != model else None
-                    why = breach(panel.tallies.setdefault(who, CallTally()), live)
+                    guard = self._guards.setdefault((experiment.name, who), TrialGuard())
+                    why = guard.breach(panel.tallies.setdefault(who, CallTally()), live)
                     if why:
                         await self._stop(experiment.name, f"{model}@{version}: {why}")
 
