@@ -39,7 +39,7 @@ class KeyedRows:
 
     def among(
         self, connection: sa.Connection, keys: Iterable[tuple[Any, ...]], *values: Any
-    ) -> Iterator[sa.Row[Any]]:
+    ) -> Iterator[Any]:
         """The rows that the table has of the keys, which must differ; in no order.
 
         Args:
