@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -216,6 +217,9 @@ async def measure(
         return outcome
 
     callers, batch, seconds = chosen.callers, chosen.batch, chosen.seconds
+    # The callers' own pauses are not the writer's.
+    gc.collect()
+    gc.freeze()
     async with grpc.aio.insecure_channel(address) as channel:
         await asyncio.wait_for(channel.channel_ready(), 60)
         stub = feedback_pb2_grpc.FeedbackServiceStub(channel)

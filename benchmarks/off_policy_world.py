@@ -40,6 +40,9 @@ OBJECTIVES = {
 CHANCE = {"temperature": 0.1, "most_chance_loss": 1.0}
 SETTLED_S = 2.0
 """After which everything is recorded."""
+START_S = 30.0
+"""How long a command may take to start. Its window begins that much later than was asked for, so
+that an earlier one is asked for, at a time when no page was served."""
 
 
 def policies(folder: Path) -> dict[str, Path]:
@@ -88,7 +91,7 @@ def judged(home: Home, policy: Path, since_s: float) -> dict[str, Any]:
         [
             *command,
             *("--slates", str(SLATES)),
-            *("--since-h", str((time.time() - since_s) / 3600), "--json"),
+            *("--since-h", str((time.time() - since_s + START_S) / 3600), "--json"),
         ],
         env=os.environ | {"RECMESH_HOME": str(home.root)},
         capture_output=True,
@@ -111,6 +114,7 @@ async def main(doctors: int, folder: Path) -> None:
     for name, file in files.items():
         async with served(world, file) as callers:
             true[name] = float(worth(world, (await callers.pages())[0]).mean())
+    await asyncio.sleep(START_S)
     began_s = time.time()
     async with served(world, files["logged"]) as callers:
         await callers.experience()
@@ -124,7 +128,7 @@ async def main(doctors: int, folder: Path) -> None:
     )
     for name, found in foretold.items():
         change = true[name] / true["logged"] - 1
-        print(f"\n{name}: {true[name]:.4f} when it serves, {change:+.1%}")
+        print(f"\n{name}: {true[name]:.4f} when it serves, {change:+.1%}; {found['pages']:,} pages")
         for one in found["estimates"]:
             said = (
                 f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] "

@@ -38,6 +38,7 @@ from recmesh.storage.database import Database, statement_chunks
 from recmesh.storage.decision_log import write_decisions
 from recmesh.storage.erased_users import id_hash
 from recmesh.storage.event_tables import EVENTS
+from recmesh.storage.keyed_rows import KeyedRows
 from recmesh.v1.decision_log_pb2 import SealedDecision
 
 CAP_PERIOD_MS = 86_400_000
@@ -48,25 +49,11 @@ MOST_LAPSING = 500
 _COUNTS = sa.select(
     CAMPAIGN_COUNTS.c.campaign_id, CAMPAIGN_COUNTS.c.held + CAMPAIGN_COUNTS.c.confirmed
 ).where(CAMPAIGN_COUNTS.c.campaign_id.in_(sa.bindparam("some", expanding=True)))
-_HAD = (
-    sa.select(
-        CAMPAIGN_SLOTS.c.request_id,
-        CAMPAIGN_SLOTS.c.item_id,
-        CAMPAIGN_SLOTS.c.user_id,
-        CAMPAIGN_SLOTS.c.campaign_id,
-    )
-    .where(
-        sa.tuple_(CAMPAIGN_SLOTS.c.user_id, CAMPAIGN_SLOTS.c.campaign_id).in_(
-            sa.bindparam("some", expanding=True)
-        )
-    )
-    .where(
-        (CAMPAIGN_SLOTS.c.state == OPEN)
-        | (
-            (CAMPAIGN_SLOTS.c.state == CONFIRMED)
-            & (CAMPAIGN_SLOTS.c.confirmed_at > sa.bindparam("after"))
-        )
-    )
+_USER = (CAMPAIGN_SLOTS.c.user_id, CAMPAIGN_SLOTS.c.campaign_id)
+_HAD = KeyedRows(
+    [CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id, *_USER],
+    _USER,
+    f"state = '{OPEN}' OR (state = '{CONFIRMED}' AND confirmed_at > ?)",
 )
 _ERASED = sa.select(ERASED_USERS.c.id_hash).where(
     ERASED_USERS.c.id_hash.in_(sa.bindparam("some", expanding=True))
@@ -304,7 +291,7 @@ class _Holding:
         self._used = {row[0]: int(row[1]) for row in used}
         self._had: dict[tuple[str, str], set[SlotKey]] = {}
         pairs = {(page.user_id, wish.campaign_id) for page, wish in wishes}
-        for row in _chunked(connection, _HAD, pairs, after=now_ms - CAP_PERIOD_MS):
+        for row in _HAD.among(connection, pairs, now_ms - CAP_PERIOD_MS):
             self._had.setdefault((row.user_id, row.campaign_id), set()).add(
                 (row.request_id, row.item_id)
             )
@@ -338,10 +325,10 @@ class _Holding:
 
 
 def _chunked(
-    connection: sa.Connection, statement: sa.Select[Any], values: Collection[Any], **also: Any
+    connection: sa.Connection, statement: sa.Select[Any], values: Collection[Any]
 ) -> Iterator[Any]:
     for some in statement_chunks(values):
-        yield from connection.execute(statement, {"some": some, **also})
+        yield from connection.execute(statement, {"some": some})
 
 
 def _erased(connection: sa.Connection, salt: bytes, user_ids: Collection[str]) -> set[str]:

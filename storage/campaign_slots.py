@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from recmesh.storage.campaign_tables import CAMPAIGN_COUNTS, CAMPAIGN_SLOTS, CONFIRMED, LAPSED, OPEN
-from recmesh.storage.database import statement_chunks
 from recmesh.storage.event_tables import EVENT_HEAD, EVENTS
+from recmesh.storage.keyed_rows import KeyedRows
+from recmesh.storage.row_statement import RowStatement
 
 Row: TypeAlias = dict[str, Any]
 SlotKey: TypeAlias = tuple[str, str]
@@ -27,38 +27,29 @@ COUNTED_TYPES = {"impression": "confirmed", "click": "clicks"}
 
 # Made once: making a statement costs more than a small transaction may.
 _LOCK = sa.select(EVENT_HEAD.c.seq).with_for_update()
-_KNOWN = sa.select(CAMPAIGN_SLOTS).where(
-    sa.tuple_(CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id).in_(
-        sa.bindparam("some", expanding=True)
-    )
-)
+_KNOWN = KeyedRows(list(CAMPAIGN_SLOTS.c), [CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id])
 _FORGET = sa.delete(CAMPAIGN_SLOTS).where(
-    sa.tuple_(CAMPAIGN_SLOTS.c.request_id, CAMPAIGN_SLOTS.c.item_id).in_(
-        sa.bindparam("some", expanding=True)
-    )
+    CAMPAIGN_SLOTS.c.request_id == sa.bindparam("of_request"),
+    CAMPAIGN_SLOTS.c.item_id == sa.bindparam("of_item"),
 )
 _COUNTS = [column.name for column in CAMPAIGN_COUNTS.c if column.name != "campaign_id"]
 
 
-def _insert(dialect: str) -> Any:
-    return postgresql.insert if dialect == "postgresql" else sqlite.insert
-
-
-def _save_slots(dialect: str) -> Any:
-    statement = _insert(dialect)(CAMPAIGN_SLOTS)
+def _save_slots(insert: Any) -> Any:
+    statement = insert(CAMPAIGN_SLOTS)
     keys = [column.name for column in CAMPAIGN_SLOTS.primary_key]
     others = {c.name: statement.excluded[c.name] for c in CAMPAIGN_SLOTS.c if c.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=others)
 
 
-def _move_counts(dialect: str) -> Any:
-    statement = _insert(dialect)(CAMPAIGN_COUNTS)
+def _move_counts(insert: Any) -> Any:
+    statement = insert(CAMPAIGN_COUNTS)
     moved = {name: CAMPAIGN_COUNTS.c[name] + statement.excluded[name] for name in _COUNTS}
     return statement.on_conflict_do_update(index_elements=["campaign_id"], set_=moved)
 
 
-_SAVE_SLOTS = {dialect: _save_slots(dialect) for dialect in ("postgresql", "sqlite")}
-_MOVE_COUNTS = {dialect: _move_counts(dialect) for dialect in ("postgresql", "sqlite")}
+_SAVE_SLOTS = RowStatement(_save_slots)
+_MOVE_COUNTS = RowStatement(_move_counts)
 
 
 def lock(connection: sa.Connection) -> None:
@@ -73,9 +64,8 @@ class SlotChanges:
         """``keys``: of every slot that may change."""
         self._connection = connection
         self._slots: dict[SlotKey, Row] = {
-            (row["request_id"], row["item_id"]): dict(row)
-            for some in statement_chunks(dict.fromkeys(keys))
-            for row in connection.execute(_KNOWN, {"some": some}).mappings()
+            (row.request_id, row.item_id): row._asdict()
+            for row in _KNOWN.among(connection, dict.fromkeys(keys))
         }
         self._changed: set[SlotKey] = set()
         self._forgotten: set[SlotKey] = set()
@@ -155,12 +145,14 @@ class SlotChanges:
 
     def save(self) -> None:
         """Writes slots and counts."""
-        dialect = self._connection.dialect.name
-        for some in statement_chunks(sorted(self._forgotten)):
-            self._connection.execute(_FORGET, {"some": some})
+        if self._forgotten:
+            forgotten = sorted(self._forgotten)
+            self._connection.execute(
+                _FORGET, [{"of_request": request, "of_item": item} for request, item in forgotten]
+            )
         if self._changed:
             rows = [self._slots[key] for key in sorted(self._changed)]
-            self._connection.execute(_SAVE_SLOTS[dialect], rows)
+            _SAVE_SLOTS.execute(self._connection, rows)
         save_counts(self._connection, self._moved)
 
 
@@ -172,7 +164,7 @@ def save_counts(connection: sa.Connection, moved: Mapping[str, Mapping[str, int]
         if any(by.values())
     ]
     if rows:
-        connection.execute(_MOVE_COUNTS[connection.dialect.name], rows)
+        _MOVE_COUNTS.execute(connection, rows)
 
 
 def _key(event: Mapping[str, Any]) -> SlotKey:

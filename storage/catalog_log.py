@@ -33,6 +33,7 @@ from recmesh.storage.erased_users import USER_COLUMNS, ErasedUsers, id_hash
 from recmesh.storage.errors import InvalidRequestError
 from recmesh.storage.event_tables import EVENTS, QUARANTINED
 from recmesh.storage.interchange import TIMESTAMP
+from recmesh.storage.keyed_rows import KeyedRows
 
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, ...]
@@ -274,11 +275,10 @@ class _Transaction:
     def _delete(self, write: Delete) -> int:
         table, schema = TABLES[write.table], SCHEMAS[write.table]
         names = [table.c[name] for name in schema.key]
-        known = {
+        known: dict[Key, bool] = {
             tuple(row[:-1]): not row.deleted
-            for keys in statement_chunks(write.keys)
-            for row in self._connection.execute(
-                sa.select(*names, table.c.deleted).where(sa.tuple_(*names).in_(keys))
+            for row in KeyedRows([*names, table.c.deleted], names).among(
+                self._connection, dict.fromkeys(write.keys)
             )
         }
         blank: Row = dict.fromkeys(schema.columns.names)

@@ -10,7 +10,7 @@ slots are confirmed in the event's own transaction (:mod:`recmesh.storage.campai
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from recmesh.storage import campaign_slots
 from recmesh.storage.catalog_tables import ERASED_USERS, HEAD
-from recmesh.storage.database import Database, statement_chunks
+from recmesh.storage.database import Database
 from recmesh.storage.erased_users import id_hash
 from recmesh.storage.event_tables import (
     CONSUMER_POSITIONS,
@@ -30,6 +30,8 @@ from recmesh.storage.event_tables import (
     QUARANTINED,
 )
 from recmesh.storage.interchange import TIMESTAMP
+from recmesh.storage.keyed_rows import KeyedRows
+from recmesh.storage.row_statement import RowStatement
 
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
@@ -66,17 +68,14 @@ COLUMNS = pa.schema(
 # Made once: making a statement costs more than a small transaction may.
 _LOCKED_HEAD = sa.select(EVENT_HEAD.c.seq).with_for_update()
 _MOVE_HEAD = sa.update(EVENT_HEAD).values(seq=sa.bindparam("to"))
-_INSERT = sa.insert(EVENTS)
-_ERASED = sa.select(ERASED_USERS.c.id_hash).where(
-    ERASED_USERS.c.id_hash.in_(sa.bindparam("some", expanding=True))
+_INSERT = RowStatement(lambda insert: insert(EVENTS))
+_ERASED = KeyedRows([ERASED_USERS.c.id_hash], [ERASED_USERS.c.id_hash])
+_RECORDED = KeyedRows(
+    [EVENTS.c.caller, EVENTS.c.event_id, EVENTS.c.payload_hash],
+    [EVENTS.c.caller, EVENTS.c.event_id],
 )
-_RECORDED = sa.select(EVENTS.c.caller, EVENTS.c.event_id, EVENTS.c.payload_hash).where(
-    sa.tuple_(EVENTS.c.caller, EVENTS.c.event_id).in_(sa.bindparam("some", expanding=True))
-)
-_COUNTED = sa.select(EVENTS.c.request_id, EVENTS.c.item_id).where(
-    sa.tuple_(EVENTS.c.request_id, EVENTS.c.item_id).in_(sa.bindparam("some", expanding=True)),
-    IS_SLOT,
-)
+_SLOT = (EVENTS.c.request_id, EVENTS.c.item_id)
+_COUNTED = KeyedRows(_SLOT, _SLOT, str(IS_SLOT))
 # Joined rather than asked for by keys: nearly always there is none.
 _RELEASED = (
     sa.select(EVENTS.c.seq, QUARANTINED)
@@ -332,25 +331,22 @@ class _Transaction:
             self._put_aside(aside.values())
         return outcomes
 
-    def _rows(self, statement: sa.Select[Any], values: Iterable[Any]) -> Iterator[Any]:
-        for some in statement_chunks(values):
-            yield from self._connection.execute(statement, {"some": some})
-
     def _erased(self) -> set[str]:
         ids = {event.row[name] for event in self._events for name in ("user_id", "item_id")}
         by_hash = {id_hash(self._salt, id_): id_ for id_ in ids}
-        return {by_hash[bytes(row.id_hash)] for row in self._rows(_ERASED, by_hash)}
+        found = _ERASED.among(self._connection, zip(by_hash))
+        return {by_hash[row.id_hash] for row in found}
 
     def _recorded(self) -> dict[Key, bytes]:
         """Payloads of those of the events that the log has."""
         keys = dict.fromkeys(event.key for event in self._events)
-        found = self._rows(_RECORDED, keys)
-        return {(row.caller, row.event_id): bytes(row.payload_hash) for row in found}
+        found = _RECORDED.among(self._connection, keys)
+        return {(row.caller, row.event_id): row.payload_hash for row in found}
 
     def _insert(self, accepted: Sequence[CheckedEvent]) -> None:
         before_seq = self._seq
         slots = {slot for event in accepted if (slot := _slot(event.row))}
-        counted = {(row.request_id, row.item_id) for row in self._rows(_COUNTED, slots)}
+        counted = {(row.request_id, row.item_id) for row in _COUNTED.among(self._connection, slots)}
         rows = []
         for event in accepted:
             self._seq += 1
@@ -366,7 +362,7 @@ class _Transaction:
             if slot is not None:
                 counted.add(slot)
         campaign_slots.record(self._connection, rows, self._received_at_ms)
-        self._connection.execute(_INSERT, rows)
+        _INSERT.execute(self._connection, rows)
         self._connection.execute(_MOVE_HEAD, {"to": self._seq})
         self._release(before_seq)
 

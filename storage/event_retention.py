@@ -27,6 +27,9 @@ _OLDEST = (
     .order_by(EVENTS.c.seq)
     .limit(TOGETHER)
 )
+_FORGET_QUARANTINED = sa.delete(QUARANTINED).where(
+    *(c == sa.bindparam(f"of_{c.name}") for c in QUARANTINED.primary_key.columns)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,9 @@ class EventRetention:
         return len(old)
 
     def _prune_quarantined(self, before_unix_ms: int) -> int:
-        key = sa.tuple_(*QUARANTINED.primary_key.columns)
+        key = QUARANTINED.primary_key.columns
         old = (
-            sa.select(*QUARANTINED.primary_key.columns)
+            sa.select(*(column.label(f"of_{column.name}") for column in key))
             .where(QUARANTINED.c.received_at < before_unix_ms)
             .limit(TOGETHER)
         )
@@ -120,6 +123,7 @@ class EventRetention:
             if connection.execute(old.limit(1)).first() is None:
                 return 0
         with self._database.writing() as connection:
-            keys = [tuple(row) for row in connection.execute(old).all()]
-            connection.execute(sa.delete(QUARANTINED).where(key.in_(keys)))
+            keys = [row._asdict() for row in connection.execute(old).all()]
+            if keys:
+                connection.execute(_FORGET_QUARANTINED, keys)
         return len(keys)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import sqlalchemy as sa
-
-from recmesh.storage.catalog_tables import SCHEMAS, TABLES
-from recmesh.storage.database import Database, statement_chunks
+from recmesh.storage.catalog_tables import TABLES
+from recmesh.storage.database import Database
 from recmesh.storage.ingested_ids import IngestedIds
+from recmesh.storage.keyed_rows import KeyedRows
 
 # Made once: making a statement costs more than looking a few ids up.
 _STATES = {
-    name: sa.select(TABLES[name].c[SCHEMAS[name].key[0]], TABLES[name].c.deleted).where(
-        TABLES[name].c[SCHEMAS[name].key[0]].in_(sa.bindparam("some", expanding=True))
-    )
-    for name in ("items", "users")
+    name: KeyedRows([TABLES[name].c[key], TABLES[name].c.deleted], [TABLES[name].c[key]])
+    for name, key in (("items", "item_id"), ("users", "user_id"))
 }
 
 
@@ -36,10 +33,11 @@ class KnownIds:
             return set()
         known = set(self._ingested.among(table, ids))
         with self._database.reading() as connection:
-            for some in statement_chunks(ids):
-                rows = connection.execute(_STATES[table], {"some": some}).all()
-                known |= {row[0] for row in rows if not row.deleted}
-                known -= {row[0] for row in rows if row.deleted}
+            for id_, deleted in _STATES[table].among(connection, ((id_,) for id_ in ids)):
+                if deleted:
+                    known.discard(id_)
+                else:
+                    known.add(id_)
         return known
 
     def among_items_and_users(self, ids: Collection[str]) -> set[str]:

@@ -57,6 +57,7 @@ def event(event_id: str, reason: str = "", payload: bytes = b"p", **fields: obje
         "request_id": "",
         "campaign_id": "",
         "policy_version": "",
+        "experiment_arms": "",
     }
     return CheckedEvent(row | fields, b"as it came " + payload, reason)
 
