@@ -31,6 +31,7 @@ from recmesh.deployments.model_app import model_application
 from recmesh.deployments.orchestrator_app import NAME, orchestrator_application
 from recmesh.deployments.orchestrator_server import live_embedding
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster, start_cluster
+from recmesh.deployments.trial_applications import trial_applications
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import NotFoundError, UnavailableError
 from recmesh.storage.home import Home
@@ -71,7 +72,7 @@ def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTar
             except NotFoundError as error:
                 # The mesh serves without it and every page says so.
                 log.warning("model left out", model=name, reason=str(error))
-    return found
+    return [*found, *trial_applications(config, home, host)]
 
 
 async def _keep_alive(milvus: MilvusProcess) -> None:
