@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "policy": "recmesh.cli.policy:policy_app",
     "experiment": "recmesh.cli.experiment:experiment_app",
     "model": "recmesh.cli.model:model_app",
+    "lineage": "recmesh.cli.lineage:lineage_command",
     "world": "recmesh.cli.world:app",
 }
 """Where each command is, in the order of ``--help``: a function, or an application of its own."""
