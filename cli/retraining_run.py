@@ -171,6 +171,7 @@ class _Run:
             live,
             until=self.order.until,
             seed=self.order.seed,
+            studies=self.home.retraining / "searches",
             text_vectors=self.home.text_vectors,
             progress=progress,
         )

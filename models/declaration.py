@@ -54,6 +54,48 @@ class Replicas(_Table):
         return self
 
 
+class Range(_Table):
+    """A number to be searched, from ``low`` to ``high``."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether ratios count rather than differences; then ``low`` is above 0."""
+    whole: bool = False
+    """Whether it is an integer."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low:g}: with log it must be above 0")
+        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError("low and high of a whole number are whole")
+        return self
+
+
+class Choice(_Table):
+    """One of several values."""
+
+    choices: tuple[str | bool | int | float, ...] = Field(min_length=2)
+
+
+class Search(_Table):
+    """Parameters of training that retraining searches, on events earlier than it is judged by."""
+
+    trials: int = Field(default=0, ge=0, le=10_000)
+    """Trainings, each before the last tenth of the events that are earlier than the judged ones."""
+    parameters: dict[str, Range | Choice] = Field(default_factory=dict)
+    """By name, as ``options.parameters`` has them."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.trials) != bool(self.parameters):
+            raise ValueError("trials and parameters go together")
+        return self
+
+
 class ModelDeclaration(_Table):
     """Everything that others must know of a model before they run it."""
 
@@ -70,6 +112,7 @@ class ModelDeclaration(_Table):
     """By surface, the share of relevance that it asks for where no policy weighs it yet."""
     service: Service = Service()
     replicas: Replicas = Replicas()
+    search: Search = Search()
 
     @classmethod
     def load(cls, file: Path) -> Self:

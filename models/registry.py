@@ -32,13 +32,16 @@ def _function(name: str, function: str) -> object:
 
 
 def code_version(name: str) -> str:
-    """A hash of the code that a model is made of: its folder's, and what all models share."""
+    """A hash of what a model is made of: its folder's code, what all models share, its search."""
     check_known(name)
     folder = Path(str(importlib.import_module(MODELS[name]).__file__)).parent
     digest = hashlib.sha256()
     for file in [*sorted(folder.parent.glob("*.py")), *sorted(folder.rglob("*.py"))]:
         digest.update(str(file.relative_to(folder.parent)).encode())
         digest.update(file.read_bytes())
+    search = declaration(name).search
+    if search.trials:
+        digest.update(search.model_dump_json().encode())
     return digest.hexdigest()[:16]
 
 

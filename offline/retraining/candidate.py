@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from recmesh.models.model import Float32, Progress, TrainedModel, silent
 from recmesh.models.nlp.encoder import ENVIRONMENT
-from recmesh.models.registry import loader
+from recmesh.models.registry import declaration, loader
 from recmesh.offline.evaluation.fitting import fit, serving_model
 from recmesh.offline.evaluation.holdout import measured
 from recmesh.offline.evaluation.period import Period
@@ -21,6 +21,7 @@ from recmesh.offline.retraining.comparison import (
     compared,
     period_to_judge,
 )
+from recmesh.offline.retraining.parameter_search import Searched, search_parameters
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
@@ -53,10 +54,13 @@ def train_candidate(
     *,
     until: datetime | None,
     seed: int,
+    studies: Path,
     text_vectors: Path | None = None,
     progress: Progress = silent,
 ) -> Candidate:
     """Trains before a period, compares on it, then trains on everything with what was chosen.
+
+    Parameters that the model's owner declares are searched first, on what came before the period.
 
     Args:
         name: of the registry.
@@ -64,6 +68,7 @@ def train_candidate(
         live: what serves now; None: nothing.
         until: no event at or after this moment is used; None: all are.
         seed: of all randomness.
+        studies: folder where searches of parameters are kept.
         text_vectors: folder where vectors of unchanged texts are kept between trainings.
         progress: told how far it is.
 
@@ -76,6 +81,21 @@ def train_candidate(
 
     decisions = kept_decisions(name, live)
     judged_on, unseen = period_to_judge(dataset, until, _newest(live))
+    search = declaration(name).search
+    found: Searched | None = None
+    if search.trials:
+        found = search_parameters(
+            name,
+            search,
+            dataset,
+            studies,
+            until=judged_on.known.moment,
+            seed=seed,
+            text_vectors=text_vectors,
+            decided=decisions,
+            progress=stage("search"),
+        )
+        decisions = decisions | found.parameters
     challenger = fit(
         name,
         judged_on.known,
@@ -100,7 +120,15 @@ def train_candidate(
         choices=holdout.choices | decisions,
         progress=stage("everything"),
     )
-    return Candidate(holdout.on(trained), comparison)
+    return Candidate(_searched(holdout.on(trained), found), comparison)
+
+
+def _searched(trained: TrainedModel, found: Searched | None) -> TrainedModel:
+    if found is None:
+        return trained
+    said = {"searched": {"trials": found.trials, "ndcg_at_10": round(found.ndcg_at_10, 4)}}
+    parameters = trained.card.parameters | found.parameters | said
+    return replace(trained, card=replace(trained.card, parameters=parameters))
 
 
 def _newest(live: Artifact | None) -> datetime | None:
