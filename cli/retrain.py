@@ -103,6 +103,9 @@ def retrain_command(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Make the named models' versions before live again.")
     ] = False,
+    on_ray: Annotated[
+        bool, typer.Option("--on-ray", help="Train all models at once, as tasks on Ray.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Markdown file. Default: one a run, in the home folder.")
     ] = None,
@@ -128,6 +131,8 @@ def retrain_command(
 
         recmesh retrain --dry-run --json
 
+        recmesh retrain --on-ray
+
         recmesh retrain cf --rollback
     """
     home = Home.from_environment()
@@ -146,7 +151,7 @@ def retrain_command(
                 )
             _rolled_back(home, names, as_json)
             return
-        order = Order(tuple(names), moment, seed, uri, dry_run)
+        order = Order(tuple(names), moment, seed, uri, dry_run, on_ray)
         with StageProgress(as_json) as shown:
             done = retrain(home, order, shown)
         try:

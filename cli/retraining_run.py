@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from recmesh.cli.candidate_training import InThisProcess, Trainer, Training, trainer_on_ray
 from recmesh.cli.embed_build import build, only_build
 from recmesh.cli.embed_verify import LEAST_RECALL, verify
 from recmesh.cli.retraining_shadow import shadow
 from recmesh.cli.retraining_switch import go_back, make_live, take_over
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
-from recmesh.cli.written_data import current_dataset
+from recmesh.cli.written_data import current_dataset, mesh_config
 from recmesh.models.registry import MODELS, loader
 from recmesh.offline.evaluation.fitting import newest_moment
-from recmesh.offline.retraining.candidate import train_candidate
 from recmesh.offline.retraining.gate import (
     Check,
     quality_checks,
@@ -74,6 +80,7 @@ class _Run:
     models: dict[str, ModelReport] = field(default_factory=dict)
     candidates: dict[str, Artifact] = field(default_factory=dict)
     embedding: EmbeddingVersion | None = None
+    training_by: Trainer = field(init=False)
 
     def go(self) -> Report:
         self.store = ArtifactStore(self.home.artifacts)
@@ -129,7 +136,7 @@ class _Run:
 
     def train(self) -> None:
         """Trains every candidate, beside what serves."""
-        with self.timed("train"):
+        with self.timed("train"), self.trainer() as self.training_by:
             for model in self.passing():
                 self.train_one(model)
         said = ", ".join(
@@ -140,9 +147,32 @@ class _Run:
         )
         self.shown.done("train", f"nDCG@10 on later events: {said}" if said else "nothing")
 
+    def is_trained(self, model: ModelReport) -> bool:
+        """Whether an earlier part of this run has trained it."""
+        known = self.record.trained.get(model.name)
+        return known is not None and known.version in self.store.versions(model.name)
+
+    def trainer(self) -> AbstractContextManager[Trainer]:
+        """Who trains the candidates that this run lacks."""
+        training = Training(
+            self.dataset,
+            self.order.until,
+            self.order.seed,
+            (self.home.retraining / "searches").resolve(),
+            self.home.text_vectors.resolve(),
+        )
+        wanted = {
+            model.name: self.plan.loaded(model.name, model.live_before)
+            for model in self.passing()
+            if not self.is_trained(model)
+        }
+        if not self.order.on_ray or not wanted:
+            return nullcontext(InThisProcess(training))
+        return trainer_on_ray(self.home, mesh_config(self.home).ray.address, training, wanted)
+
     def train_one(self, model: ModelReport) -> None:
         known = self.record.trained.get(model.name)
-        if known is None or known.version not in self.store.versions(model.name):
+        if known is None or not self.is_trained(model):
             try:
                 known = self.trained(model)
             except DataError as error:
@@ -165,16 +195,7 @@ class _Run:
     def trained(self, model: ModelReport) -> Trained:
         progress = self.shown.stage(f"train {model.name}")
         live = self.plan.loaded(model.name, model.live_before)
-        candidate = train_candidate(
-            model.name,
-            self.dataset,
-            live,
-            until=self.order.until,
-            seed=self.order.seed,
-            studies=self.home.retraining / "searches",
-            text_vectors=self.home.text_vectors,
-            progress=progress,
-        )
+        candidate = self.training_by.candidate(model.name, live, progress)
         there = set(self.store.versions(model.name))
         made = candidate.trained
         version = self.store.publish(made.card, made.tensors, made.strings, live=False)

@@ -27,6 +27,8 @@ class Order:
     """A Milvus server; empty: the running mesh's, or the embedded one."""
     dry_run: bool = False
     """Everything but the switch."""
+    on_ray: bool = False
+    """Whether candidates are trained as tasks on Ray."""
 
     @property
     def until_iso(self) -> str:
