@@ -283,7 +283,7 @@ def interleaved(runs: int, rng: np.random.Generator) -> None:
     for noise in (0.5, 1.0):
         readers = Readers(truth, 60_000, noise, rng)
         drafted = team_draft(readers.worse, readers.better, Readers.SLOTS, rng)
-        credit = page_credit(drafted.team, readers.clicks(drafted.items, rng))
+        credit = page_credit(drafted.credited, readers.clicks(drafted.items, rng))
         good = readers.clicks(readers.better, rng).sum(1)
         bad = readers.clicks(readers.worse, rng).sum(1)
         # Squared z a session: what the sessions needed go by.
@@ -315,7 +315,7 @@ def interleaved(runs: int, rng: np.random.Generator) -> None:
     wrong = 0
     for _ in range(4 * runs):
         drafted = team_draft(same.better, same.better, Readers.SLOTS, rng)
-        credit = page_credit(drafted.team, same.clicks(drafted.items, rng))
+        credit = page_credit(drafted.credited, same.clicks(drafted.items, rng))
         z = credit.mean() / credit.std(ddof=1) * np.sqrt(len(credit))
         wrong += abs(z) >= stats.norm.isf(ALPHA / 2)
     say("interleaving a ranking with itself, 500 sessions", int(wrong), 4 * runs, ALPHA)

@@ -304,7 +304,7 @@ def drawn(world: World, own: Int64, theirs: Int64) -> None:
         page = team_draft(own[some], theirs[some], SLOTS, rng)
         chance = world.likely(some, page.items)
         clicks = (rng.random(chance.shape) < chance).astype(np.float64)
-        result = preference(page_credit(page.team, clicks), np.arange(few))
+        result = preference(page_credit(page.credited, clicks), np.arange(few))
         found["interleaved"] += result.p <= ALPHA and (result.credit > 0) == (true > 0)
     print(f"\n{DRAWS} draws of assignment, clicks and coins on the same pages")
     print(f"  A/B, {n - few:,} doctors: the 95% interval covers the truth   {covered / DRAWS:.3f}")

@@ -25,6 +25,8 @@ from recmesh.v1 import attribution_pb2
 MAC_BYTES = 16
 USER_HASH_BYTES = 8
 ITEM_HASH_BYTES = 4
+NEITHER = 2
+"""Picked a slot that both arms would have filled alike."""
 
 
 class Picks(NamedTuple):
@@ -33,7 +35,8 @@ class Picks(NamedTuple):
     experiment: str
     arms: Sequence[str]
     of_slot: Sequence[int]
-    """Place in ``arms`` of the one that picked each slot, in the order of the ranks."""
+    """Place in ``arms`` of the one that picked each slot, in the order of the ranks; or
+    :data:`NEITHER`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Attribution:
 
     def arms_at(self, rank: int) -> dict[str, str]:
         """Arms by experiment; of an interleaved page, the arm that picked the slot of this rank.
+
+        A slot that both arms would have filled alike is of neither.
 
         Args:
             rank: 0: no slot of the page, so that an interleaved page's is of neither arm.

@@ -60,7 +60,7 @@ def page_credit(team: Int8, clicks: Float64) -> Float64:
     """Clicks of the second team less those of the first ``[pages]``.
 
     Args:
-        team: as drafted ``[pages, size]``: 0, 1, or -1 for an empty slot.
+        team: that a click speaks for ``[pages, size]``: 0, 1, or -1 for neither.
         clicks: clicks of every slot ``[pages, size]``.
     """
     return np.asarray(np.where(team == 1, clicks, np.where(team == 0, -clicks, 0.0)).sum(axis=1))

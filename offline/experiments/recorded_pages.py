@@ -25,9 +25,9 @@ class RecordedPages:
     began: Mapping[str, int]
     """Pages whose first slot each arm picked, as far as impressions tell: the coin."""
     wanted: Mapping[str, int]
-    """Items wanted that each arm picked."""
+    """Items wanted that each arm picked, and the other would not have."""
     shown: Mapping[str, int]
-    """Slots with an impression that each arm picked."""
+    """Slots with an impression that each arm picked, and the other would have filled otherwise."""
     policies: Sequence[str]
     """Versions of both arms' policies as pages name them."""
     first_unix_s: float
@@ -45,9 +45,10 @@ def recorded_pages(events: pa.Table, experiment: Experiment, credit: str) -> Rec
         credit: type of the event that speaks for an item.
     """
     first, second = (arm.name for arm in experiment.arms)
-    picked = events.filter(pc.is_in(events["arm"], value_set=pa.array([first, second])))
-    pages = picked.group_by("request_id").aggregate([("user_id", "min")])
+    of_slots = events.filter(pc.greater(events["rank"], 0))
+    pages = of_slots.group_by("request_id").aggregate([("user_id", "min")])
     ids = pages["request_id"].combine_chunks()
+    picked = events.filter(pc.is_in(events["arm"], value_set=pa.array([first, second])))
     for_item = picked.filter(pc.equal(picked["event_type"], credit))
     for_item = for_item.group_by(["request_id", "item_id", "arm"]).aggregate([])
     rows = pc.index_in(for_item["request_id"], value_set=ids).to_numpy().astype(np.int64)
@@ -55,7 +56,7 @@ def recorded_pages(events: pa.Table, experiment: Experiment, credit: str) -> Rec
     users = pages["user_id_min"].combine_chunks().dictionary_encode()
     seen = picked.filter(pc.equal(picked["event_type"], "impression"))
     began = seen.filter(pc.equal(seen["rank"], 1)) if seen.num_rows else seen
-    moments = picked["time_ms"].to_numpy() / 1000
+    moments = of_slots["time_ms"].to_numpy() / 1000
     return RecordedPages(
         credit=np.bincount(rows, sign, minlength=len(ids)).astype(np.float64),
         unit=users.indices.to_numpy().astype(np.int64),
@@ -63,7 +64,7 @@ def recorded_pages(events: pa.Table, experiment: Experiment, credit: str) -> Rec
         began=_by_arm(began, first, second),
         wanted=_by_arm(for_item, first, second),
         shown=_by_arm(seen, first, second),
-        policies=sorted(v for v in pc.unique(picked["policy_version"]).to_pylist() if v),
+        policies=sorted(v for v in pc.unique(of_slots["policy_version"]).to_pylist() if v),
         first_unix_s=float(moments.min(initial=np.inf)) if len(moments) else 0.0,
         last_unix_s=float(moments.max(initial=0.0)),
     )

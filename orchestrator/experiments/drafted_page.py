@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recmesh.orchestrator.admission import Admitted, Rival
-from recmesh.orchestrator.attribution_token import Picks
+from recmesh.orchestrator.attribution_token import NEITHER, Picks
 from recmesh.orchestrator.experiments.experiment import ALL
 from recmesh.orchestrator.experiments.interleaving import NOBODY, Int64, team_draft
 from recmesh.orchestrator.mesh import Mesh
@@ -67,6 +67,8 @@ def _coin(rival: Rival, request_id: str) -> np.random.Generator:
 class _Pick:
     item_id: str
     side: int
+    credited: int
+    """The side that a click speaks for; :data:`NEITHER` where both would have picked the item."""
 
 
 def _picks(first: Page, second: Page, slots: int, rng: np.random.Generator) -> list[_Pick]:
@@ -83,8 +85,13 @@ def _picks(first: Page, second: Page, slots: int, rng: np.random.Generator) -> l
     drafted = team_draft(padded[0], padded[1], slots, rng)
     names = list(number)
     return [
-        _Pick(names[item], side)
-        for item, side in zip(drafted.items[0].tolist(), drafted.team[0].tolist(), strict=True)
+        _Pick(names[item], side, side if contested else NEITHER)
+        for item, side, contested in zip(
+            drafted.items[0].tolist(),
+            drafted.team[0].tolist(),
+            drafted.contested[0].tolist(),
+            strict=True,
+        )
         if item != NOBODY
     ]
 
@@ -143,7 +150,9 @@ async def drafted_page(mesh: Mesh, request: Admitted, rival: Rival, fill: Fill) 
         item_ids=[pick.item_id for pick in shown],
         first_rank=request.offset + 1,
         arms=request.arms,
-        picks=Picks(rival.drafting.experiment, rival.drafting.arms, [pick.side for pick in shown]),
+        picks=Picks(
+            rival.drafting.experiment, rival.drafting.arms, [pick.credited for pick in shown]
+        ),
     )
     last = request.offset + len(shown)
     more = any(side.next_page_token for side in sides) or len(slots[0].keys() | slots[1]) > last

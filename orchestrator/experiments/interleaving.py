@@ -2,7 +2,11 @@
 
 Radlinski, Kurup & Joachims, "How Does Clickthrough Data Reflect Retrieval Quality?", CIKM 2008:
 in every round a coin says which ranking picks first, and each puts its best item that is not on
-the page yet. Clicks count for the team that picked the item.
+the page yet. Clicks count for the team that picked the item, but for slots that are not contested:
+where a round begins with both teams' best item left being the same, whose it becomes is the coin's
+alone, and so is the round's other slot where their next ones are the same, too. The coin decides
+who fills which of a round's contested slots and never which those are, so that readers who click at
+random still favour neither ranking.
 """
 
 from __future__ import annotations
@@ -29,6 +33,13 @@ class DraftedPages:
     """``[pages, size]``"""
     team: Int8
     """``[pages, size]``: 0 for the first ranking, 1 for the second."""
+    contested: Bool
+    """``[pages, size]``: whether a click on the slot tells the rankings apart."""
+
+    @property
+    def credited(self) -> Int8:
+        """The team that a click on the slot speaks for ``[pages, size]``; -1: neither."""
+        return np.where(self.contested, self.team, NOBODY).astype(np.int8)
 
 
 def team_draft(first: Int64, second: Int64, size: int, rng: np.random.Generator) -> DraftedPages:
@@ -55,6 +66,7 @@ def team_draft(first: Int64, second: Int64, size: int, rng: np.random.Generator)
     gone: tuple[Bool, Bool] = (first < 0, second < 0)
     items = np.full((pages, size), NOBODY, np.int64)
     team = np.full((pages, size), NOBODY, np.int8)
+    contested = np.zeros((pages, size), bool)
     picks = np.zeros((pages, 2), np.int64)
     every = np.arange(pages)
     for slot in range(size):
@@ -62,6 +74,12 @@ def team_draft(first: Int64, second: Int64, size: int, rng: np.random.Generator)
         turn = np.where(picks[:, 0] == picks[:, 1], coin, np.argmin(picks, axis=1))
         left = np.stack([~gone[0].all(axis=1), ~gone[1].all(axis=1)], axis=1)
         turn = np.where(left[every, turn], turn, 1 - turn)
+        tops = [_top(rankings[side], gone[side], left[:, side]) for side in (0, 1)]
+        contested[:, slot] = tops[0] != tops[1]
+        if slot:
+            # Of a round whose teams wanted different items each has put its own.
+            begun = picks[:, 0] != picks[:, 1]
+            contested[:, slot] |= begun & contested[:, slot - 1]
         for side in (0, 1):
             rows = np.flatnonzero((turn == side) & left[:, side])
             at = np.argmin(gone[side][rows], axis=1)
@@ -70,4 +88,10 @@ def team_draft(first: Int64, second: Int64, size: int, rng: np.random.Generator)
             picks[rows, side] += 1
             gone[side][rows, at] = True
             gone[1 - side][rows] |= same[rows, at, :] if side == 0 else same[rows, :, at]
-    return DraftedPages(items, team)
+    return DraftedPages(items, team, contested)
+
+
+def _top(ranking: Int64, gone: Bool, left: Bool) -> Int64:
+    """The best item of every page that is not on it yet ``[pages]``; -1: there is none."""
+    at = np.argmin(gone, axis=1)
+    return np.where(left, ranking[np.arange(len(ranking)), at], NOBODY)

@@ -114,7 +114,9 @@ class Draft(_message.Message):
     experiment: _builtins.str
     """The experiment."""
     picks: _builtins.bytes
-    """Place in arms of the one that picked each slot, one byte a slot, in the order of the ranks."""
+    """Place in arms of the one that picked each slot, one byte a slot, in the order of the ranks; 2
+    where both would have picked the same item.
+    """
     @_builtins.property
     def arms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its arms."""
