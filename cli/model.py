@@ -10,7 +10,10 @@ from recmesh.cli.lazy_commands import LazyCommands
 class ModelCommands(LazyCommands):
     """The group of ``recmesh model``, in the order in which an owner needs them."""
 
-    places = {}  # noqa: RUF012 - never written to
+    places = {  # noqa: RUF012 - never written to
+        "new": "recmesh.cli.model_new:new_command",
+        "serve": "recmesh.cli.model_serve:serve_command",
+    }
 
 
 model_app = typer.Typer(
