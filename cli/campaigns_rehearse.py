@@ -14,7 +14,7 @@ from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.written_data import current_dataset
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.offline.campaigns.rehearsal_report import CampaignCourse, RehearsalReport
 from recmesh.offline.campaigns.week import Settings, rehearse
 from recmesh.offline.evaluation.bootstrap import Interval
@@ -61,7 +61,7 @@ def rehearse_command(
     """
     home = Home.from_environment()
     with clear_errors("recmesh campaigns rehearse"):
-        served = tuple(models or MODELS)
+        served = tuple(models or known_models())
         for name in outage or ():
             if name not in served:
                 raise ConfigurationError(

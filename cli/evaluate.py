@@ -16,7 +16,7 @@ from recmesh.cli.evaluate_search import evaluate_search_command
 from recmesh.cli.written_data import current_dataset
 from recmesh.cli.written_report import writable, write_report
 from recmesh.models.model import Progress
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.offline.evaluation.evaluate import Settings, evaluate
 from recmesh.offline.evaluation.report import SEGMENTS, Report, System, heading
 from recmesh.offline.evaluation.report_page import html_page
@@ -106,14 +106,14 @@ def evaluate_command(
     if context.invoked_subcommand is not None:
         return
     place = Home(home.resolve()) if home else Home.from_environment()
-    settings = Settings(
-        k=k,
-        models=tuple(models or MODELS),
-        seed=seed,
-        bootstrap_samples=bootstrap_samples,
-        text_vectors=place.text_vectors,
-    )
     try:
+        settings = Settings(
+            k=k,
+            models=tuple(models or known_models()),
+            seed=seed,
+            bootstrap_samples=bootstrap_samples,
+            text_vectors=place.text_vectors,
+        )
         writable("--out", out, (".json", ".md"))
         writable("--report", page, (".html",))
         dataset = current_dataset(place)

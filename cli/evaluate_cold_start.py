@@ -13,7 +13,7 @@ from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.offline.evaluation.cold_start import (
     ColdStartReport,
     Exposure,
@@ -54,14 +54,14 @@ def cold_start_command(
         recmesh evaluate cold-start --policy tuned.toml --json
     """
     place = Home(home.resolve()) if home else Home.from_environment()
-    settings = Settings(
-        models=tuple(models or MODELS),
-        policy=policy,
-        seed=seed,
-        bootstrap_samples=bootstrap_samples,
-        text_vectors=place.text_vectors,
-    )
     with clear_errors("recmesh evaluate cold-start"):
+        settings = Settings(
+            models=tuple(models or known_models()),
+            policy=policy,
+            seed=seed,
+            bootstrap_samples=bootstrap_samples,
+            text_vectors=place.text_vectors,
+        )
         dataset = current_dataset(place)
         with progress_bars(as_json) as bars:
 

@@ -17,7 +17,7 @@ from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.ready_version import require_ready
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset, mesh_config
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.offline.experiments.experiment_file import ArmTable, ExperimentFile
 from recmesh.orchestrator.experiments.experiment import ALL, BUCKETS, Experiment
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
@@ -60,7 +60,7 @@ class _Checks:
         self._home = home
         self._policies = PolicyStore(home.policies)
         self._live = served_policy(home)
-        self._sources = {*MODELS, *mesh_config(home).models, POPULAR, FRESH, VECTOR_INDEX}
+        self._sources = {*known_models(), *mesh_config(home).models, POPULAR, FRESH, VECTOR_INDEX}
 
     def whole(self, file: ExperimentFile) -> _Made:
         """Checks an experiment."""

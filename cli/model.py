@@ -11,6 +11,8 @@ class ModelCommands(LazyCommands):
     """The group of ``recmesh model``, in the order in which an owner needs them."""
 
     places = {  # noqa: RUF012 - never written to
+        "new": "recmesh.cli.model_new:new_command",
+        "serve": "recmesh.cli.model_serve:serve_command",
         "shadow": "recmesh.cli.model_shadow:shadow_command",
         "canary": "recmesh.cli.model_canary:canary_command",
         "watch": "recmesh.cli.model_watch:watch_command",

@@ -15,7 +15,7 @@ from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.retraining_run import retrain
 from recmesh.cli.retraining_switch import go_back, take_over
 from recmesh.cli.stage_progress import StageProgress
-from recmesh.models.registry import MODELS, check_known
+from recmesh.models.registry import check_known, known_models
 from recmesh.offline.retraining.plan import Order
 from recmesh.offline.retraining.report import ModelReport, Outcome, Report
 from recmesh.offline.retraining.run_record import only_retraining
@@ -140,7 +140,7 @@ def retrain_command(
     if until is not None:
         moment = until.replace(tzinfo=UTC) if until.tzinfo is None else until.astimezone(UTC)
     with clear_errors("recmesh retrain"):
-        names = list(dict.fromkeys(models or MODELS))
+        names = list(dict.fromkeys(models or known_models()))
         for name in names:
             check_known(name)  # now, not after an hour's work
         if rollback:

@@ -22,7 +22,7 @@ from recmesh.cli.retraining_switch import go_back, make_live, take_over
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.written_data import current_dataset, mesh_config
-from recmesh.models.registry import MODELS, loader
+from recmesh.models.registry import known_models, loader
 from recmesh.offline.evaluation.fitting import newest_moment
 from recmesh.offline.retraining.gate import (
     Check,
@@ -287,7 +287,9 @@ class _Run:
             return
         progress = self.shown.stage("shadow")
         before = {
-            name: self.store.live_version(name) for name in MODELS if self.store.has_live(name)
+            name: self.store.live_version(name)
+            for name in known_models()
+            if self.store.has_live(name)
         }
         live = self.live_embedding()
         with self.timed("shadow"):

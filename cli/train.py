@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from recmesh.cli.written_data import current_dataset
 from recmesh.models.model import Progress as Show
-from recmesh.models.registry import MODELS, check_known
+from recmesh.models.registry import check_known, known_models
 from recmesh.offline.evaluation.fitting import fit
 from recmesh.offline.evaluation.holdout import Holdout, held_out
 from recmesh.storage.artifacts import ArtifactStore
@@ -199,7 +199,7 @@ def train_command(
         moment = until.replace(tzinfo=UTC) if until.tzinfo is None else until.astimezone(UTC)
     try:
         Dataset.open(Home.from_environment().dataset)
-        chosen = list(dict.fromkeys(models or MODELS))
+        chosen = list(dict.fromkeys(models or known_models()))
         for name in chosen:
             check_known(name)  # now, not after an hour's work
         jobs = [Job(name, moment, seed, validate, live) for name in chosen]

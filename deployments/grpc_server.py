@@ -41,14 +41,20 @@ class GrpcServer:
             (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server
         )
 
-    async def start(self, address: str) -> int:
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listens on ``host:port``; port 0 picks a free one. Returns the port.
+
+        With ``credentials`` it speaks TLS.
 
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
         try:
-            port: int = self.server.add_insecure_port(address)
+            port: int = (
+                self.server.add_secure_port(address, credentials)
+                if credentials
+                else self.server.add_insecure_port(address)
+            )
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot listen on {address}: {error}; is another process using the port?"

@@ -21,7 +21,7 @@ from recmesh.deployments.orchestrator_server import (
     colocated_models,
     live_embedding,
 )
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.dataset import Dataset
@@ -72,7 +72,7 @@ async def local_mesh(
         if live_embedding(home) is not None:
             milvus = MilvusProcess(home.vectors / "milvus.db")
             index_uri = (await asyncio.to_thread(stack.enter_context, milvus)).uri
-        clients = await colocated_models(home, dict.fromkeys(MODELS, ""))
+        clients = await colocated_models(home, dict.fromkeys(known_models(), ""))
         keys = SigningKeys.load_or_make(key_file or home.attribution_keys)
         tokens = AttributionTokens(keys)
         catalog = CatalogWriter(

@@ -15,7 +15,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
@@ -168,9 +168,10 @@ class MeshConfig(BaseSettings):
     @model_validator(mode="after")
     def _models_of_ours_are_known(self) -> Self:
         for name, model in self.models.items():
-            if model.placement != "external" and name not in MODELS:
+            if model.placement != "external" and name not in known_models():
                 raise ValueError(
-                    f"models.{name}: not in models/registry.py, which has {', '.join(MODELS)}"
+                    f"models.{name}: not in models/registry.py, nor in an installed package; "
+                    f"there are {', '.join(known_models())}"
                 )
         return self
 

@@ -1,15 +1,27 @@
-"""The models of this house. Adding one is a folder and a line here."""
+"""The models that can run here: this house's, and those of installed packages.
+
+Adding one of ours is a folder and a line here. One that lives in a project of its own names
+itself there, in ``pyproject.toml``, and is known once it is installed::
+
+    [project.entry-points."recmesh.models"]
+    my-model = "my_model"
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
-from recmesh.models.declaration import ModelDeclaration
+from recmesh.models.declaration import FILE, ModelDeclaration
 from recmesh.models.model import Load, Train
-from recmesh.storage.errors import NotFoundError
+from recmesh.storage.errors import ConfigurationError, NotFoundError
 
 MODELS: dict[str, str] = {
     "cf": "recmesh.models.cf",
@@ -17,31 +29,71 @@ MODELS: dict[str, str] = {
     "nlp": "recmesh.models.nlp",
     "network": "recmesh.models.network",
 }
-"""Model name to the package with its ``train`` and ``load``."""
+"""This house's models: name to the package with its ``train`` and ``load``. Whoever asks what can
+run here asks :func:`known_models`."""
+
+GROUP = "recmesh.models"
+"""Entry point group in which installed packages name their models."""
+KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+MADE_OF_NO_MODEL = ("registry.py", "declaration.py")
+"""Neither trains nor serves: another model's line here makes no model a different one."""
+
+
+@cache
+def known_models() -> Mapping[str, str]:
+    """Model name to package: ours first, then installed ones by name. Imports none of them.
+
+    Raises:
+        ConfigurationError: an installed package names a model as another one is named, or against
+            the rule for names.
+    """
+    known = dict(MODELS)
+    whose = dict.fromkeys(MODELS, "this release")
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        distribution = point.dist.name if point.dist else point.module
+        if not KEBAB_CASE.fullmatch(point.name):
+            raise ConfigurationError(
+                f"{distribution} offers a model {point.name!r}: names are lower-case words joined "
+                f"by dashes; rename the entry point in its group {GROUP}"
+            )
+        if point.name in known:
+            raise ConfigurationError(
+                f"model {point.name} is offered by {whose[point.name]} and by {distribution}: "
+                f"rename one, or pip uninstall {distribution}"
+            )
+        known[point.name] = point.module
+        whose[point.name] = distribution
+    return MappingProxyType(known)
 
 
 def check_known(name: str) -> None:
     """Raises NotFoundError when there is no such model; imports none."""
-    if name not in MODELS:
-        raise NotFoundError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    if name not in known_models():
+        raise NotFoundError(f"unknown model {name!r}; known: {', '.join(known_models())}")
 
 
 def _function(name: str, function: str) -> object:
     check_known(name)
-    return getattr(importlib.import_module(MODELS[name]), function)
+    return getattr(importlib.import_module(known_models()[name]), function)
 
 
 def code_version(name: str) -> str:
     """A hash of what a model is made of: its folder's code, what all models share, its search."""
     check_known(name)
-    folder = Path(str(importlib.import_module(MODELS[name]).__file__)).parent
+    own = Path(str(importlib.import_module(known_models()[name]).__file__))
+    shared = Path(__file__).parent
+    # A model may be one file, whose folder is everybody's.
+    files = own.parent.rglob("*.py") if own.name == "__init__.py" else [own]
+    made_of = [(file, shared) for file in sorted(shared.glob("*.py"))]
+    made_of += [(file, own.parent.parent) for file in sorted(files)]
     digest = hashlib.sha256()
-    for file in [*sorted(folder.parent.glob("*.py")), *sorted(folder.rglob("*.py"))]:
-        digest.update(str(file.relative_to(folder.parent)).encode())
-        digest.update(file.read_bytes())
-    search = declaration(name).search
-    if search.trials:
-        digest.update(search.model_dump_json().encode())
+    for file, root in made_of:
+        if root != shared or file.name not in MADE_OF_NO_MODEL:
+            digest.update(str(file.relative_to(root)).encode())
+            digest.update(file.read_bytes())
+    declared = ModelDeclaration.load(own.parent).search if (own.parent / FILE).is_file() else None
+    if declared is not None and declared.trials:
+        digest.update(declared.model_dump_json().encode())
     return digest.hexdigest()[:16]
 
 
@@ -53,7 +105,9 @@ def declaration(name: str) -> ModelDeclaration:
         ConfigurationError: its ``model.toml`` is missing or breaks a rule.
     """
     check_known(name)
-    return ModelDeclaration.load(Path(str(importlib.import_module(MODELS[name]).__file__)).parent)
+    return ModelDeclaration.load(
+        Path(str(importlib.import_module(known_models()[name]).__file__)).parent
+    )
 
 
 def trainer(name: str) -> Train:

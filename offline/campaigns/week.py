@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.models.model import Progress, TrainedModel
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.offline.campaigns.orders import Orders, ordered
 from recmesh.offline.campaigns.rehearsal import (
     SURFACE,
@@ -64,7 +64,7 @@ class Settings:
     pages_per_day: float = 2000.0
     outage: tuple[str, ...] = ()
     """Models that are down from two sevenths of the days on, for two sevenths."""
-    models: tuple[str, ...] = tuple(MODELS)
+    models: tuple[str, ...] = field(default_factory=lambda: tuple(known_models()))
     seed: int = 0
     bootstrap_samples: int = 1000
     text_vectors: Path | None = None

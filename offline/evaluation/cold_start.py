@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from recmesh.models.interactions import read_interactions
 from recmesh.models.model import Context, Float32, Int64, Model, Progress, TrainedModel
-from recmesh.models.registry import MODELS, trainer
+from recmesh.models.registry import known_models, trainer
 from recmesh.offline.evaluation.bootstrap import Float64, Interval, UserBootstrap
 from recmesh.offline.evaluation.cold_cases import Case, ColdPeriod
 from recmesh.offline.evaluation.evaluate import BLEND, Steps, unseen_steps
@@ -36,7 +36,7 @@ Ranking = Callable[[Case], Int64]
 class Settings:
     """How to evaluate."""
 
-    models: tuple[str, ...] = tuple(MODELS)
+    models: tuple[str, ...] = field(default_factory=lambda: tuple(known_models()))
     policy: Path = DEFAULT_POLICY
     seed: int = 0
     bootstrap_samples: int = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from recmesh.models.model import Float32, Progress, silent
 from recmesh.models.nlp.training import item_texts
-from recmesh.models.registry import MODELS, trainer
+from recmesh.models.registry import known_models, trainer
 from recmesh.offline.evaluation import baselines
 from recmesh.offline.evaluation.blend_tuning import TunedBlend, tune_blend
 from recmesh.offline.evaluation.bootstrap import Interval, UserBootstrap
@@ -55,7 +55,7 @@ class Settings:
 
     k: int = 10
     """Length of the judged page."""
-    models: tuple[str, ...] = tuple(MODELS)
+    models: tuple[str, ...] = field(default_factory=lambda: tuple(known_models()))
     seed: int = 0
     bootstrap_samples: int = 1000
     text_vectors: Path | None = None

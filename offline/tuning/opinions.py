@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from recmesh.models.model import Float32, Progress
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import known_models
 from recmesh.offline.evaluation.calibration_fit import calibration_of
 from recmesh.offline.evaluation.fitting import fit, serving_model
 from recmesh.offline.evaluation.period import Period
@@ -38,7 +38,7 @@ class Opinions:
 
 
 def _key(of: Period, dataset_version: str, seed: int) -> str:
-    made_of = [FORMAT, dataset_version, of.known.moment.isoformat(), sorted(MODELS), seed]
+    made_of = [FORMAT, dataset_version, of.known.moment.isoformat(), sorted(known_models()), seed]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
@@ -63,7 +63,7 @@ def opinions(
     absent: dict[str, str] = {}
     folder = kept / _key(of, dataset_version, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in MODELS:
+    for name in known_models():
         file = folder / f"{name}.safetensors"
         if file.is_file():
             raw[name] = load_file(file)["scores"]
