@@ -46,7 +46,7 @@ def deploy_beside(
         UnavailableError: it does not come up, with what its replicas said, or the cluster does
             not answer.
     """
-    config = MeshConfig.load(Path(running.config))
+    config = MeshConfig.load(Path(running.config), home)
     # One is enough to begin with; load adds others.
     table = config.models.get(name, ModelTable()).model_copy(update={"min_replicas": 1})
     host = "" if config.ray.address else LOOPBACK

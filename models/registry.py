@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import cast
 
 from recmesh.models.declaration import ModelDeclaration
 from recmesh.models.model import Load, Train
-from recmesh.storage.errors import NotFoundError
+from recmesh.storage.errors import ConfigurationError, NotFoundError
 
 MODELS: dict[str, str] = {
     "cf": "recmesh.models.cf",
@@ -46,14 +47,17 @@ def code_version(name: str) -> str:
 
 
 def declaration(name: str) -> ModelDeclaration:
-    """What the owner declares of a model.
+    """What the owner declares of a model, read without importing it: that may take seconds.
 
     Raises:
         NotFoundError: there is no such model.
         ConfigurationError: its ``model.toml`` is missing or breaks a rule.
     """
     check_known(name)
-    return ModelDeclaration.load(Path(str(importlib.import_module(MODELS[name]).__file__)).parent)
+    found = importlib.util.find_spec(MODELS[name])
+    if found is None or found.origin is None:
+        raise ConfigurationError(f"model {name}: there is no package {MODELS[name]}")
+    return ModelDeclaration.load(Path(found.origin).parent)
 
 
 def trainer(name: str) -> Train:

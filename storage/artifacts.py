@@ -240,20 +240,6 @@ class ArtifactStore:
         """The version that was live before the live one, for a rollback; None: there is none."""
         return self._live(model).get("previous")
 
-    def card(self, model: str, version: str) -> ModelCard:
-        """What must be known of a version, without loading it.
-
-        Raises:
-            NotFoundError: there is no such version.
-            ArtifactError: its card is damaged.
-        """
-        try:
-            return ModelCard(**json.loads((self._root / model / version / "card.json").read_text()))
-        except FileNotFoundError as error:
-            raise NotFoundError(f"model {model} has no version {version}") from error
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(f"artifact {model}@{version} is damaged: {error}") from error
-
     def _live(self, model: str) -> dict[str, str | None]:
         try:
             found: dict[str, str | None] = json.loads(

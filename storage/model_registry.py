@@ -108,8 +108,8 @@ class ModelRegistry:
 
     def move(
         self, model: str, version: str, to: Stage, *, by: str, did: str, detail: str = ""
-    ) -> None:
-        """Moves a version to another stage; one that is there already stays, and nothing is kept.
+    ) -> bool:
+        """Moves a version to another stage; False: it is there already, and nothing was kept.
 
         The version that goes live retires the one before; that is to follow
         :meth:`~recmesh.storage.artifacts.ArtifactStore.make_live`, never to precede it.
@@ -124,11 +124,11 @@ class ModelRegistry:
             if version not in stages:
                 raise NotFoundError(f"model {model} has no version {version!r} in the registry")
             if stages[version] is to:
-                return
+                return False
             check_allowed(f"{model}@{version}", stages[version], to)
             if to is Stage.LIVE:
                 change.live(model, version, by=by, did=did, detail=detail)
-                return
+                return True
             other = next((v for v, stage in stages.items() if stage is to), None)
             if to in ALONE and other is not None:
                 raise ConfigurationError(
@@ -136,6 +136,7 @@ class ModelRegistry:
                     f"end it first"
                 )
             change.to(model, version, stages[version], to, by=by, did=did, detail=detail)
+        return True
 
     def reconcile(self, store: ArtifactStore, owners: Mapping[str, Ownership]) -> None:
         """Takes over what the artifacts say: versions it does not know, and which is live.
