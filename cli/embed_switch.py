@@ -49,7 +49,7 @@ async def lacking(addresses: Sequence[str], embedding_version: str) -> list[str]
 
 def _wait_until_spoken(home: Home, running: MeshRecord, version: str) -> None:
     """Returns once every replica of the language model speaks it."""
-    table = MeshConfig.load(Path(running.config)).models.get(EMBEDDER)
+    table = MeshConfig.load(Path(running.config), home).models.get(EMBEDDER)
     fixed = list(table.addresses) if table else []
     join_cluster(home, running.ray_address)
     try:

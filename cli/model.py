@@ -13,11 +13,20 @@ class ModelCommands(LazyCommands):
     places = {  # noqa: RUF012 - never written to
         "new": "recmesh.cli.model_new:new_command",
         "serve": "recmesh.cli.model_serve:serve_command",
+        "deploy": "recmesh.cli.model_deploy:deploy_command",
+        "scale": "recmesh.cli.model_scale:scale_command",
+        "status": "recmesh.cli.model_status:status_command",
+        "logs": "recmesh.cli.model_logs:logs_command",
         "shadow": "recmesh.cli.model_shadow:shadow_command",
         "canary": "recmesh.cli.model_canary:canary_command",
         "watch": "recmesh.cli.model_watch:watch_command",
         "promote": "recmesh.cli.model_promote:promote_command",
         "abort": "recmesh.cli.model_abort:abort_command",
+        "rollback": "recmesh.cli.model_rollback:rollback_command",
+        "remove": "recmesh.cli.model_remove:remove_command",
+        "list": "recmesh.cli.model_list:list_command",
+        "history": "recmesh.cli.model_history:history_command",
+        "card": "recmesh.cli.model_card:card_command",
     }
 
 

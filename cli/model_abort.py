@@ -10,6 +10,7 @@ import typer
 from recmesh.cli.canary_experiment import running_canary
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.experiment_create import By, actor
+from recmesh.cli.trial_stage import give_up
 from recmesh.deployments.applications import remove, states
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.ray_cluster import joined_cluster
@@ -37,6 +38,7 @@ def abort(home: Home, model: str, reason: str, by: str) -> tuple[str, list[str]]
                 name, beside, version = state.name.partition(BESIDE)
                 if beside and name == model and remove(model, version):
                     ended.append(version)
+    give_up(home, model, by=by, did="trial ended", detail=reason)
     return canary.name if canary else "", ended
 
 

@@ -17,6 +17,7 @@ from recmesh.cli.ready_version import require_ready
 from recmesh.cli.required_mesh import required_mesh
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
+from recmesh.cli.trial_stage import move
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.beside import deploy_beside
 from recmesh.models.registry import declaration
@@ -25,6 +26,7 @@ from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
+from recmesh.storage.model_stage import Stage
 
 
 def _started(
@@ -111,6 +113,8 @@ def canary_command(
             canary = _started(home, named, percent, most, days, actor(by))
         else:
             canary = store.ramp(running.name, percent / most_percent(running), actor(by))
+        said = f"{canary.name}, {percent:g}% of doctors"
+        move(home, named, Stage.CANARY, by=actor(by), did="canary", detail=said)
     if as_json:
         typer.echo(json.dumps({"experiment": canary.name, "percent": percent}))
         return

@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
+from recmesh.cli.experiment_create import By, actor
 from recmesh.cli.named_version import NamedVersion, named_version
 from recmesh.cli.page_clicks import page_clicks
 from recmesh.cli.required_mesh import required_mesh
 from recmesh.cli.stage_progress import StageProgress
+from recmesh.cli.trial_stage import move
 from recmesh.cli.written_data import opened_database
 from recmesh.deployments.beside import deploy_beside
 from recmesh.deployments.ray_cluster import joined_cluster
@@ -30,6 +32,7 @@ from recmesh.storage.decision_log import DecisionLog, DecisionSpan
 from recmesh.storage.errors import ConfigurationError, NotFoundError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.home import Home
+from recmesh.storage.model_stage import Stage
 
 POLL_S = 0.5
 MOST_RECORDS = 5000
@@ -160,6 +163,7 @@ def shadow_command(
     version: VersionText,
     pages: Annotated[int, typer.Option(min=0, help="Mirrored pages to wait for.")] = 200,
     wait_s: Annotated[float, typer.Option(min=0, help="Longest wait for them.")] = 120.0,
+    by: By = "",
     as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
 ) -> None:
     """Runs a version beside the live one and mirrors traffic to it; no page is made with it.
@@ -184,6 +188,7 @@ def shadow_command(
         mesh = required_mesh(home)
         shown.stage(f"starting {named}")
         deploy_beside(home, mesh, named.model, named.version)
+        move(home, named, Stage.SHADOW, by=actor(by), did="shadow started")
         shown.done("shadow", f"{named} runs beside {live}")
         with joined_cluster(home, mesh.ray_address):
             state = _watched(named, pages, wait_s, shown.stage("traffic"))

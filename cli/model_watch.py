@@ -17,6 +17,7 @@ from recmesh.cli.canary_experiment import canaries, most_percent
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.experiment_results import report_of
 from recmesh.cli.required_mesh import required_mesh
+from recmesh.cli.trial_stage import give_up
 from recmesh.deployments.beside import remove_beside
 from recmesh.deployments.ray_cluster import joined_cluster
 from recmesh.deployments.trial_reader import TrialState, read_trials
@@ -156,6 +157,8 @@ def watch_command(
                 time.sleep(every_s)
         if found.ended:
             remove_beside(home, mesh, model, found.canary.arms[-1].models[model])
+        if found.rolled_back:
+            give_up(home, model, by=WHO, did="canary rolled back", detail=found.ended)
     if found.ended and not as_json:
         what = "[red]rolled back[/red]" if found.rolled_back else "ended"
         Console().print(f"{what}: {escape(found.ended)}", highlight=False, soft_wrap=True)

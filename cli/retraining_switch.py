@@ -75,7 +75,7 @@ def take_over(home: Home, models: Sequence[str]) -> TakenOver:
     running = running_mesh(home)
     if running is None:
         return TakenOver("no mesh runs here; the next recmesh up serves what is live")
-    config = MeshConfig.load(Path(running.config))
+    config = MeshConfig.load(Path(running.config), home)
     said: list[str] = []
     applications: dict[str, list[str]] = {}
     for model in models:

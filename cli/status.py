@@ -44,7 +44,7 @@ def _print(console: Console, address: str, health: str, applications: Sequence[A
             ", ".join(sorted({replica.version for replica in state.replicas})),
             str(sum(replica.inflight for replica in state.replicas)),
             str(sum(replica.requests for replica in state.replicas)),
-            f"{_p50_ms(state):.1f}",
+            f"{p50_ms(state):.1f}",
         )
     console.print(table)
     for state in applications:
@@ -53,7 +53,7 @@ def _print(console: Console, address: str, health: str, applications: Sequence[A
     console.print(f"  edge {address} {health}")
 
 
-def _p50_ms(state: ApplicationState) -> float:
+def p50_ms(state: ApplicationState) -> float:
     """Replicas' medians, weighed by their calls."""
     calls = sum(replica.requests for replica in state.replicas)
     weighed = sum(replica.p50_ms * replica.requests for replica in state.replicas)

@@ -16,10 +16,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from recmesh.cli.deploying_progress import DeployingProgress
 from recmesh.cli.sample_slates import print_sample_slates
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
-from recmesh.deployments.applications import OURS, RUNNING, ApplicationState, deploy
+from recmesh.deployments.applications import OURS, RUNNING, deploy
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_host import (
     DEPLOY_TIMEOUT_S,
@@ -35,30 +36,6 @@ from recmesh.storage.home import Home
 
 DETACHED_TIMEOUT_S = 180.0
 POLL_S = 0.2
-
-
-class _Progress:
-    """Says each step once, and each application once it runs or has failed."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started_s = time.monotonic()
-        self._said: set[str] = set()
-
-    def __call__(self, step: str, states: Sequence[ApplicationState]) -> None:
-        if step != "deploying":
-            self._say(step)
-        for state in states:
-            if state.state == RUNNING:
-                self._say(f"{state.name} runs")
-            elif state.settled:
-                self._say(f"{state.name} {state.state}: {state.message}")
-
-    def _say(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            elapsed_s = time.monotonic() - self._started_s
-            self._console.print(f"[dim]{elapsed_s:5.1f} s[/dim]  {escape(line)}")
 
 
 def _print_mesh(console: Console, record: MeshRecord, failed: Sequence[str]) -> None:
@@ -93,8 +70,8 @@ async def _host(file: Path, home: Home, samples: bool, as_json: bool) -> None:
 
 
 async def _serve(file: Path, home: Home, samples: bool, as_json: bool, console: Console) -> None:
-    config = MeshConfig.load(file)
-    async with hosted_mesh(config, file, home, _Progress(console)) as mesh:
+    config = MeshConfig.load(file, home)
+    async with hosted_mesh(config, file, home, DeployingProgress(console)) as mesh:
         _announce(console, mesh, as_json)
         if samples:
             surfaces = served_policy(home).surfaces
@@ -164,7 +141,7 @@ def apply(
         NotFoundError: there is nothing to deploy.
         UnavailableError: the cluster does not answer.
     """
-    config = MeshConfig.load(file)
+    config = MeshConfig.load(file, home)
     unknown = [n for n in names if n not in OURS and n not in config.models]
     if unknown:
         raise ConfigurationError(
@@ -217,7 +194,7 @@ def up_command(
         running = running_mesh(home)
         if running is not None:
             file = config or Path(running.config)
-            failed = apply(running, models or [], file, home, _Progress(console))
+            failed = apply(running, models or [], file, home, DeployingProgress(console))
             _print_mesh(console, running, failed)
             if as_json:
                 _print_json(running, failed)

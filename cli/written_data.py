@@ -23,7 +23,7 @@ from recmesh.storage.signing_keys import SigningKeys
 def mesh_config(home: Home) -> MeshConfig:
     """The running mesh's settings, or the packaged file's; the environment overrides both."""
     running = running_mesh(home)
-    return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG)
+    return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG, home)
 
 
 def local_writer(home: Home) -> CatalogWriter:

@@ -31,6 +31,8 @@ class Role(StrEnum):
     """What kind of service a replica offers."""
 
     MODEL = "model"
+    TRIAL = "trial"
+    """A model's version that is started to see whether it comes up; nobody asks it for pages."""
     ORCHESTRATOR = "orchestrator"
     CATALOG = "catalog"
 
@@ -46,6 +48,8 @@ class Announcement:
     address: str
     """``host:port`` of its gRPC server."""
     version: str
+    build: str = ""
+    """Names code, version and needs of the replica: all of what a rollout may change."""
     inflight: int = 0
     requests: int = 0
     """Calls answered since its start."""

@@ -36,6 +36,7 @@ class Announcer:
         replica_id: str,
         address: str,
         version: str,
+        build: str = "",
     ) -> None:
         """Starts announcing at once: the server must take calls already."""
         self._server = server
@@ -45,6 +46,7 @@ class Announcer:
         self._replica_id = replica_id
         self._address = address
         self._version = version
+        self._build = build
         self._heartbeat = asyncio.create_task(self._announce_for_ever(), name="heartbeat")
 
     def _announcement(self) -> Announcement:
@@ -55,6 +57,7 @@ class Announcer:
             replica_id=self._replica_id,
             address=self._address,
             version=self._version,
+            build=self._build,
             inflight=meter.inflight,
             requests=meter.requests,
             p50_ms=meter.p50_ms,

@@ -14,7 +14,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from recmesh.deployments.applications import RUNNING, ApplicationState, deploy, remove
-from recmesh.deployments.mesh_config import MeshConfig, ModelTable
+from recmesh.deployments.mesh_config import MeshConfig, declared_table
 from recmesh.deployments.mesh_host import DEPLOY_TIMEOUT_S, LOOPBACK
 from recmesh.deployments.mesh_record import MeshRecord
 from recmesh.deployments.model_app import application_of, model_application
@@ -46,9 +46,9 @@ def deploy_beside(
         UnavailableError: it does not come up, with what its replicas said, or the cluster does
             not answer.
     """
-    config = MeshConfig.load(Path(running.config))
+    config = MeshConfig.load(Path(running.config), home)
     # One is enough to begin with; load adds others.
-    table = config.models.get(name, ModelTable()).model_copy(update={"min_replicas": 1})
+    table = (config.models.get(name) or declared_table(name)).model_copy(update={"min_replicas": 1})
     host = "" if config.ray.address else LOOPBACK
     target = model_application(name, table, home, host, version=version, beside=True)
     with joined_cluster(home, running.ray_address):

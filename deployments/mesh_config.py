@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +16,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from recmesh.models.registry import known_models
+from recmesh.deployments.deployed_models import DeployedModels
+from recmesh.models.registry import declaration, known_models
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
@@ -23,6 +25,8 @@ from recmesh.storage.home import Home
 DEFAULT_CONFIG = Path(__file__).with_name("mesh.toml")
 PREFIX = "RECMESH_"
 NESTED = "__"
+DEPLOYED = "_deployed"
+"""Key under which validation is handed what owners deployed."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$")]
@@ -121,17 +125,24 @@ class OrchestratorTable(_Scaled):
 
 
 class ModelTable(_Scaled):
-    """Where a model runs."""
+    """Where a model runs. What is not said is as its owner deployed or declared it."""
 
     placement: Literal["replicas", "orchestrator", "external"] = "replicas"
     version: str = ""
     addresses: tuple[Address, ...] = ()
+    num_gpus: float = Field(default=0, ge=0)
+    pip: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:
         if (self.placement == "external") != bool(self.addresses):
             raise ValueError('addresses go with placement "external", and only with it')
         return self
+
+
+def declared_table(name: str) -> ModelTable:
+    """How a model runs that neither a file nor a deployment names: as its owner declares."""
+    return ModelTable(**declaration(name).replicas.model_dump())
 
 
 class MeshConfig(BaseSettings):
@@ -165,6 +176,27 @@ class MeshConfig(BaseSettings):
         """The environment before the file's values."""
         return (env_settings, init_settings)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_owners_say(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Under the tables of models: what their owners deployed, and under that, declare."""
+        values = dict(values)
+        deployed = values.pop(DEPLOYED, {})
+        tables = values.get("models", {})
+        if not isinstance(tables, dict):
+            return values
+        models: dict[str, Any] = {}
+        for name in dict.fromkeys([*tables, *deployed]):
+            table = tables.get(name, {})
+            if name not in known_models() and name not in tables:
+                # A model that is not installed here any more is nothing to the others.
+                continue
+            if isinstance(table, dict) and name in known_models():
+                declared = declaration(name).replicas.model_dump()
+                table = _over(_over(declared, deployed.get(name, {})), table)
+            models[name] = table
+        return {**values, "models": models}
+
     @model_validator(mode="after")
     def _models_of_ours_are_known(self) -> Self:
         for name, model in self.models.items():
@@ -176,16 +208,29 @@ class MeshConfig(BaseSettings):
         return self
 
     @classmethod
-    def load(cls, file: Path = DEFAULT_CONFIG) -> Self:
+    def load(
+        cls,
+        file: Path = DEFAULT_CONFIG,
+        home: Home | None = None,
+        deployed: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Self:
         """Reads the file, then the environment.
+
+        Args:
+            file: of the mesh.
+            home: what owners deployed there runs, too, where the file does not say otherwise.
+            deployed: replicas by model, instead of those.
 
         Raises:
             ConfigurationError: says which value breaks which rule.
         """
         try:
             _refuse_unknown_variables()
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-            return cls(**_with_policy_beside(file, values))
+            values = _with_policy_beside(file, tomllib.loads(file.read_text(encoding="utf-8")))
+            if deployed is None and home is not None:
+                found = DeployedModels(home.deployed).all()
+                deployed = {name: one.replicas.said for name, one in found.items()}
+            return cls(**(values | {DEPLOYED: deployed or {}}))
         except FileNotFoundError as error:
             raise ConfigurationError(f"there is no {file}") from error
         except OSError as error:
@@ -201,6 +246,19 @@ class MeshConfig(BaseSettings):
             raise ConfigurationError(
                 f"{file} or an environment variable {PREFIX}…: {broken}"
             ) from error
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of ``above``, else of ``below``. A bound that is said moves one that is not."""
+    merged = {**below, **above}
+    try:
+        if "max_replicas" in above and "min_replicas" not in above:
+            merged["min_replicas"] = min(merged["min_replicas"], int(above["max_replicas"]))
+        if "min_replicas" in above and "max_replicas" not in above:
+            merged["max_replicas"] = max(merged["max_replicas"], int(above["min_replicas"]))
+    except (TypeError, ValueError):
+        pass  # validation says what is wrong with it
+    return merged
 
 
 def _with_policy_beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:

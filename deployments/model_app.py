@@ -7,6 +7,7 @@ Serve's own proxies are off, because callers dial the replicas that the address 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -28,6 +29,8 @@ from recmesh.storage.home import Home
 
 PREFIX = "model-"
 """Begins the Serve application's name of every model."""
+TRIAL = "trial"
+"""Stands for the version where one is only started to see whether it comes up."""
 SHORT = 12
 """Letters of a version in the name of its application beside the live one."""
 
@@ -41,7 +44,13 @@ class ModelReplica:
     """Loads one model, serves it over gRPC on a free port of its node, and says so."""
 
     async def __init__(  # type: ignore[misc] # Serve awaits it
-        self, model_name: str, home_root: str, version: str, host: str, announced_as: str = ""
+        self,
+        model_name: str,
+        home_root: str,
+        version: str,
+        host: str,
+        announced_as: str = "",
+        role: str = Role.MODEL,
     ) -> None:
         """Raises what loading the artifact raises; Serve tells it as the reason.
 
@@ -51,6 +60,7 @@ class ModelReplica:
             version: of them.
             host: to listen on; empty: the node's address.
             announced_as: name in the address book; empty: the model's.
+            role: there.
         """
         home = Home(Path(home_root))
         model = self.load(model_name, home, version)
@@ -62,13 +72,15 @@ class ModelReplica:
         self._server = model_server(methods)
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
+        context = serve.get_replica_context()
         self._announcer = Announcer(
             self._server,
-            role=Role.MODEL,
+            role=Role(role),
             application=announced_as or model_name,
-            replica_id=serve.get_replica_context().replica_id.unique_id,
+            replica_id=context.replica_id.unique_id,
             address=f"{host}:{port}",
             version=model.description.version,
+            build=context.code_version or "",
         )
 
     @staticmethod
@@ -93,16 +105,28 @@ class ModelReplica:
                 self._following.cancel()
 
 
-def model_application(
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """A version of a model, as Serve is to run it."""
+
+    target: serve.RunTarget
+    name: str
+    """What its replicas announce."""
+    version: str
+    build: str
+    """Announced by replicas that run exactly this."""
+
+
+def model_run(
     name: str,
     table: ModelTable,
     home: Home,
     host: str = "",
     *,
     version: str = "",
-    beside: bool = False,
-) -> serve.RunTarget:
-    """What Serve is to run for a model, on ``host``.
+    beside: str = "",
+) -> ModelRun:
+    """A version of a model on ``host``.
 
     Args:
         name: the model's.
@@ -110,7 +134,7 @@ def model_application(
         home: folder of its artifacts.
         host: to listen on; empty: the node's address.
         version: to load; empty: ``table.version``, and where that is empty, the live one.
-        beside: an application of its own, announced as ``name@version``: whoever asks for the
+        beside: an application of its own, announced as ``name@beside``: whoever asks for the
             model does not get it.
 
     Raises:
@@ -120,21 +144,41 @@ def model_application(
     store = ArtifactStore(home.artifacts)
     version = version or table.version or store.live_version(name)
     store.check_exists(name, version)
-    announced_as = f"{name}{BESIDE}{version}" if beside else name
-    arguments = (name, str(home.root.resolve()), version, host, announced_as)
-    deployment = serve.deployment(ModelReplica).options(
-        # What the replicas announce, so that an application's state can be told from theirs.
-        name=announced_as,
-        **deployment_options(
-            arguments,
-            min_replicas=table.min_replicas,
-            max_replicas=table.max_replicas,
-            num_cpus=table.num_cpus,
-            target_inflight=table.target_inflight,
-        ),
+    announced_as = name + (BESIDE + beside if beside else "")
+    role = Role.TRIAL if beside == TRIAL else Role.MODEL
+    arguments = (name, str(home.root.resolve()), version, host, announced_as, role.value)
+    options = deployment_options(
+        arguments,
+        min_replicas=table.min_replicas,
+        max_replicas=table.max_replicas,
+        num_cpus=table.num_cpus,
+        num_gpus=table.num_gpus,
+        pip=table.pip,
+        target_inflight=table.target_inflight,
     )
-    return serve.RunTarget(
-        deployment.bind(*arguments),
-        name=application_of(name, version if beside else ""),
-        route_prefix=None,
+    # Named as its replicas announce themselves, so that its state can be told from theirs.
+    deployment = serve.deployment(ModelReplica).options(name=announced_as, **options)
+    target = serve.RunTarget(
+        deployment.bind(*arguments), name=application_of(name, beside), route_prefix=None
     )
+    return ModelRun(target, announced_as, version, options["version"])
+
+
+def model_application(
+    name: str,
+    table: ModelTable,
+    home: Home,
+    host: str = "",
+    *,
+    version: str = "",
+    beside: bool = False,
+) -> serve.RunTarget:
+    """What Serve is to run for a model, alone or ``beside`` the live one.
+
+    See :func:`model_run`; raises as it does.
+    """
+    if beside and not version:
+        version = ArtifactStore(home.artifacts).live_version(name)
+    return model_run(
+        name, table, home, host, version=version, beside=version if beside else ""
+    ).target

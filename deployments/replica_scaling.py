@@ -54,13 +54,21 @@ def deployment_options(
     max_replicas: int,
     num_cpus: float,
     target_inflight: float,
+    num_gpus: float = 0,
+    pip: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Options of a Serve deployment for an application of ours.
 
-    ``arguments`` are those of the replica's constructor. While they and the code are the same,
-    deploying again leaves the replicas as they are, or only changes how many there are.
+    ``arguments`` are those of the replica's constructor. While they, the code and what a replica
+    needs are the same, deploying again leaves the replicas as they are, or only changes how many
+    there are. ``pip`` are requirements of these replicas alone, installed over ours.
     """
-    running = hashlib.sha256(_code() + repr(list(arguments)).encode())
+    actor: dict[str, Any] = {"num_cpus": num_cpus}
+    if num_gpus:
+        actor["num_gpus"] = num_gpus
+    if pip:
+        actor["runtime_env"] = {"pip": list(pip)}
+    running = hashlib.sha256(_code() + repr([*arguments, actor]).encode())
     return {
         # Without a version of our own, Serve replaces every replica whenever it is told anything.
         "version": running.hexdigest()[:16],
@@ -74,7 +82,7 @@ def deployment_options(
             look_back_period_s=LOOK_BACK_S,
             policy=AutoscalingPolicy(policy_function=replicas_for_load),
         ),
-        "ray_actor_options": {"num_cpus": num_cpus},
+        "ray_actor_options": actor,
         # Serve would stop old replicas before new ones answer.
         "max_surge_percent": 100,
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 from ray import serve
 
-from recmesh.deployments.mesh_config import MeshConfig, ModelTable
+from recmesh.deployments.mesh_config import MeshConfig, declared_table
 from recmesh.deployments.model_app import model_application
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
 from recmesh.storage.artifacts import ArtifactStore
@@ -27,11 +27,13 @@ def trial_applications(config: MeshConfig, home: Home, host: str) -> list[serve.
         if experiment.state(now) in ("waiting", "running")
         for arm in experiment.arms
         for model, version in arm.models.items()
-        if not store.has_live(model) or store.live_version(model) != version
+        if model not in config.models
+        or not store.has_live(model)
+        or store.live_version(model) != version
     }
     found = []
     for model, version in sorted(asked):
-        table = config.models.get(model, ModelTable())
+        table = config.models.get(model) or declared_table(model)
         try:
             found.append(model_application(model, table, home, host, version=version, beside=True))
         except RecMeshError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -98,16 +99,17 @@ def code_version(name: str) -> str:
 
 
 def declaration(name: str) -> ModelDeclaration:
-    """What the owner declares of a model.
+    """What the owner declares of a model, read without importing it: that may take seconds.
 
     Raises:
         NotFoundError: there is no such model.
         ConfigurationError: its ``model.toml`` is missing or breaks a rule.
     """
     check_known(name)
-    return ModelDeclaration.load(
-        Path(str(importlib.import_module(known_models()[name]).__file__)).parent
-    )
+    found = importlib.util.find_spec(known_models()[name])
+    if found is None or found.origin is None:
+        raise ConfigurationError(f"model {name}: there is no package {known_models()[name]}")
+    return ModelDeclaration.load(Path(found.origin).parent)
 
 
 def trainer(name: str) -> Train:

@@ -236,6 +236,10 @@ class ArtifactStore:
         """The version that the last rollback left, until another goes live; None: there is none."""
         return self._live(model).get("left")
 
+    def previous_version(self, model: str) -> str | None:
+        """The version that was live before the live one, for a rollback; None: there is none."""
+        return self._live(model).get("previous")
+
     def _live(self, model: str) -> dict[str, str | None]:
         try:
             found: dict[str, str | None] = json.loads(

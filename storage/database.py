@@ -29,7 +29,7 @@ READER_TIMEOUT_S = 5.0
 LOCK_RETRY_S = 0.05
 MIGRATION_LOCK = 7_236_910
 """PostgreSQL's advisory lock under which one process at a time migrates."""
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration."""
 MOST_PARAMETERS = 500
 """Values named in one statement; databases limit them."""

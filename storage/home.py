@@ -29,6 +29,19 @@ class Home:
         return self.root / "recmesh.db"
 
     @property
+    def model_registry(self) -> Path:
+        """The models' registry, a database of its own; not used where ``database.uri`` names one.
+
+        The mesh writes :attr:`database` for as long as it runs, and owners write while it does.
+        """
+        return self.root / "models.db"
+
+    @property
+    def deployed(self) -> Path:
+        """What owners deployed, a file a model."""
+        return self.root / "deployed"
+
+    @property
     def attribution_keys(self) -> Path:
         """Secret keys of attribution tokens; not used where a key file is configured."""
         return self.root / "attribution.keys"

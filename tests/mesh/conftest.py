@@ -32,14 +32,7 @@ class RunningMesh:
         """Runs the command on this mesh."""
         done = subprocess.run(
             [sys.executable, "-m", "recmesh.cli.main", *arguments],
-            env={
-                # The token of this process' own cluster is another's.
-                **{k: v for k, v in os.environ.items() if k not in TOKEN_VARIABLES},
-                "RECMESH_HOME": str(self.home.root),
-                "RECMESH_EDGE__ADDRESS": "127.0.0.1:0",
-                "RECMESH_RAY__NUM_CPUS": "4",
-                "RECMESH_ORCHESTRATOR__POLICY": str(self.policy),
-            },
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=240,
@@ -47,6 +40,18 @@ class RunningMesh:
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every command."""
+        return {
+            # The token of this process' own cluster is another's.
+            **{k: v for k, v in os.environ.items() if k not in TOKEN_VARIABLES},
+            "RECMESH_HOME": str(self.home.root),
+            "RECMESH_EDGE__ADDRESS": "127.0.0.1:0",
+            "RECMESH_RAY__NUM_CPUS": "4",
+            "RECMESH_ORCHESTRATOR__POLICY": str(self.policy),
+        }
 
     @property
     def policy(self) -> Path:

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from recmesh.deployments.deployed_models import DeployedModel, DeployedModels, OwnReplicas
 from recmesh.deployments.mesh_config import MeshConfig
-from recmesh.models.registry import MODELS
+from recmesh.models.registry import MODELS, declaration
 from recmesh.storage.errors import ConfigurationError
+from recmesh.storage.home import Home
 
 
 def load(tmp_path: Path, text: str) -> MeshConfig:
@@ -25,6 +27,35 @@ def test_the_environment_overrides_one_value_of_the_file(
     monkeypatch.setenv("RECMESH_MODELS__CF__MAX_REPLICAS", "7")
     config = load(tmp_path, "[models.cf]\nmin_replicas = 2\nmax_replicas = 3\n")
     assert (config.models["cf"].min_replicas, config.models["cf"].max_replicas) == (2, 7)
+
+
+def test_what_no_table_says_is_as_the_model_declares_it(tmp_path: Path) -> None:
+    table = load(tmp_path, "[models.cf]\nnum_cpus = 0.7").models["cf"]
+    declared = declaration("cf").replicas
+    assert table.num_cpus == 0.7
+    said = (table.min_replicas, table.max_replicas, table.target_inflight)
+    assert said == (declared.min_replicas, declared.max_replicas, declared.target_inflight)
+
+
+def test_a_deployed_model_runs_as_its_owner_said_where_no_table_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deployed = DeployedModels(Home(tmp_path).deployed)
+    own = OwnReplicas(min_replicas=3, max_replicas=5, pip=("idna==3.0",))
+    deployed.write(DeployedModel(name="cf", replicas=own))
+    deployed.write(DeployedModel(name="network", replicas=own))
+    deployed.write(DeployedModel(name="gone", replicas=own))
+    (deployed.folder / "behavioral.toml").write_text("nonsense")
+    file = tmp_path / "mesh.toml"
+    file.write_text("[models.cf]\nmax_replicas = 2\n")
+    monkeypatch.setenv("RECMESH_MODELS__NETWORK__MAX_REPLICAS", "4")
+    models = MeshConfig.load(file, Home(tmp_path)).models
+    assert set(models) == {"cf", "network"}
+    # The SRE's bound moves the owner's, which it would contradict.
+    assert (models["cf"].min_replicas, models["cf"].max_replicas) == (2, 2)
+    assert (models["network"].min_replicas, models["network"].max_replicas) == (3, 4)
+    assert models["network"].pip == ("idna==3.0",)
+    assert MeshConfig.load(file).models["cf"].pip == ()
 
 
 @pytest.mark.parametrize(

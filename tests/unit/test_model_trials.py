@@ -154,7 +154,7 @@ async def test_a_broken_or_slow_shadow_costs_no_page_and_is_counted(
     assert cf(await page(mesh, "reader")).state == common_pb2.SOURCE_STATE_OK
     await settled()
     assert mesh.models.tallies[BESIDE].failures == mesh.models.tallies[BESIDE].calls > 0
-    new.failure, new.delay_s = None, 0.05
+    new.failure, new.delay_s = None, 60.0
     for user in USERS[: MOST_PAGES + 3]:
         await page(mesh, user)
     assert mesh.shadows.mirrored[BESIDE].left_out == 3

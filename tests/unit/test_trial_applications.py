@@ -48,7 +48,8 @@ def test_what_running_experiments_ask_and_nothing_else(tmp_path: Path) -> None:
     store.stop("four", "", "ada")
 
     def names() -> list[str]:
-        return [target.name for target in trial_applications(MeshConfig(), home, "127.0.0.1")]
+        config = MeshConfig.model_validate({"models": {"cf": {}}})
+        return [target.name for target in trial_applications(config, home, "127.0.0.1")]
 
     assert names() == [f"model-cf@{other[:12]}"]
     store.stop("one", "", "ada")
