@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -17,10 +18,13 @@ from pydantic_settings import (
 )
 
 from recmesh.deployments.deployed_models import DeployedModels
+from recmesh.models.declaration import Replicas
 from recmesh.models.registry import declaration, known_models
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_CONFIG = Path(__file__).with_name("mesh.toml")
 PREFIX = "RECMESH_"
@@ -142,7 +146,7 @@ class ModelTable(_Scaled):
 
 def declared_table(name: str) -> ModelTable:
     """How a model runs that neither a file nor a deployment names: as its owner declares."""
-    return ModelTable(**declaration(name).replicas.model_dump())
+    return ModelTable(**_declared(name))
 
 
 class MeshConfig(BaseSettings):
@@ -192,8 +196,7 @@ class MeshConfig(BaseSettings):
                 # A model that is not installed here any more is nothing to the others.
                 continue
             if isinstance(table, dict) and name in known_models():
-                declared = declaration(name).replicas.model_dump()
-                table = _over(_over(declared, deployed.get(name, {})), table)
+                table = _over(_over(_declared(name), deployed.get(name, {})), table)
             models[name] = table
         return {**values, "models": models}
 
@@ -246,6 +249,16 @@ class MeshConfig(BaseSettings):
             raise ConfigurationError(
                 f"{file} or an environment variable {PREFIX}…: {broken}"
             ) from error
+
+
+def _declared(name: str) -> dict[str, Any]:
+    """What a model's replicas need by its owner's word."""
+    try:
+        return declaration(name).replicas.model_dump()
+    except ConfigurationError as error:
+        # One owner's broken file keeps no other model from running.
+        log.warning("model without a declaration", model=name, reason=str(error))
+        return Replicas().model_dump()
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

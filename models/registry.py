@@ -106,7 +106,10 @@ def declaration(name: str) -> ModelDeclaration:
         ConfigurationError: its ``model.toml`` is missing or breaks a rule.
     """
     check_known(name)
-    found = importlib.util.find_spec(known_models()[name])
+    try:
+        found = importlib.util.find_spec(known_models()[name])
+    except ModuleNotFoundError:
+        found = None
     if found is None or found.origin is None:
         raise ConfigurationError(f"model {name}: there is no package {known_models()[name]}")
     return ModelDeclaration.load(Path(found.origin).parent)

@@ -109,3 +109,18 @@ def test_a_policy_is_found_from_its_file_wherever_the_command_runs(
     monkeypatch.chdir("/")
     config = load(tmp_path, '[orchestrator]\npolicy = "policies/mine.toml"')
     assert config.orchestrator.policy_file == tmp_path / "policies" / "mine.toml"
+
+
+def test_one_owners_broken_declaration_keeps_no_model_from_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "recmesh.models.registry.known_models",
+        lambda: {"cf": "recmesh.models.cf", "gone": "no_such_package.model"},
+    )
+    monkeypatch.setattr(
+        "recmesh.deployments.mesh_config.known_models", lambda: {"cf": "", "gone": ""}
+    )
+    models = load(tmp_path, "[models.cf]\n[models.gone]\n").models
+    assert models["cf"].max_replicas == declaration("cf").replicas.max_replicas
+    assert (models["gone"].min_replicas, models["gone"].max_replicas) == (1, 1)
