@@ -2,21 +2,30 @@
 
 Two replicas of a model that costs nothing, in processes of their own, score 200 items a call for
 eight callers. CPU is that of this process alone, user and system, over the calls.
+
+With ``--slow-ms N`` a third replica takes N milliseconds: latencies with second attempts, and
+without.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+
+import numpy as np
 
 from benchmarks.trivial_model import CANDIDATES, NAMES, TrivialModel
 from recmesh.deployments.grpc_model_client import GrpcModelClient
+from recmesh.deployments.hedging import HedgeBudget
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
+from recmesh.models.model import Context, Float32
 from recmesh.v1 import common_pb2, model_pb2
 
 REPLICAS = 2
@@ -26,17 +35,40 @@ REPEATS = 5
 ITEMS = [f"item-{number}" for number in range(CANDIDATES)]
 
 
-async def serve() -> None:
+class SlowModel(TrivialModel):
+    """Costs nothing, and takes its time."""
+
+    takes_s = 0.0
+
+    def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
+        """Nothing is better than anything."""
+        time.sleep(self.takes_s)
+        return np.zeros(len(item_ids), np.float32)
+
+
+async def serve(takes_s: float) -> None:
     """One replica, until standard input closes."""
-    server = model_server(ModelMethods(TrivialModel(NAMES[0], ITEMS)))
+    model = SlowModel(NAMES[0], ITEMS)
+    model.takes_s = takes_s
+    server = model_server(ModelMethods(model, threads=CALLERS))
     print(await server.start("127.0.0.1:0"), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await server.stop(0)
 
 
-async def ask(addresses: list[str]) -> None:
-    """Prints CPU and latency of each repetition."""
+class NoBudget(HedgeBudget):
+    """No second attempts."""
+
+    def spend(self) -> bool:
+        """Never."""
+        return False
+
+
+async def ask(addresses: list[str], repeats: int, *, hedged: bool = True) -> dict[str, object]:
+    """CPU of each repetition, and latencies of the last one."""
     client = GrpcModelClient("trivial", addresses)
+    if not hedged:
+        client._budget = NoBudget()
     user = common_pb2.UserFeatures(user_id="u")
     request = model_pb2.ScoreRequest(user=user, item_ids=ITEMS)
     took_ms: list[float] = []
@@ -49,35 +81,48 @@ async def ask(addresses: list[str]) -> None:
 
     await asyncio.gather(*(caller(100) for _ in range(CALLERS)))
     costs_us = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         took_ms.clear()
         before_s = time.process_time()
         await asyncio.gather(*(caller(CALLS // CALLERS) for _ in range(CALLERS)))
         costs_us.append(1e6 * (time.process_time() - before_s) / CALLS)
     await client.close()
-    cuts = statistics.quantiles(took_ms, n=100)
-    said = {
+    cuts = statistics.quantiles(took_ms, n=1000)
+    return {
         "calls": CALLS,
         "cpu_us_per_call": [round(cost) for cost in sorted(costs_us)],
-        "p50_ms": round(cuts[49], 2),
-        "p99_ms": round(cuts[98], 2),
+        "p50_ms": round(cuts[499], 2),
+        "p99_ms": round(cuts[989], 2),
+        "p99.9_ms": round(cuts[998], 2),
     }
-    print(json.dumps(said))
 
 
 def main() -> None:
     """Starts the replicas and asks them."""
-    if sys.argv[1:] == ["replica"]:
-        asyncio.run(serve())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--slow-ms", type=float, default=0.0)
+    parser.add_argument("--replica", type=float, help="run one replica that takes so many seconds")
+    arguments = parser.parse_args()
+    if arguments.replica is not None:
+        asyncio.run(serve(arguments.replica))
         return
-    command = [sys.executable, "-m", "benchmarks.model_client_cost", "replica"]
+    takes_s = [0.0] * REPLICAS + [arguments.slow_ms / 1e3] * (arguments.slow_ms > 0)
+    command = [sys.executable, "-m", "benchmarks.model_client_cost", "--replica"]
     replicas = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(REPLICAS)
+        subprocess.Popen(
+            [*command, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for one in takes_s
     ]
     try:
         ports = [replica.stdout.readline().strip() for replica in replicas if replica.stdout]
-        asyncio.run(ask([f"127.0.0.1:{port}" for port in ports]))
+        addresses = [f"127.0.0.1:{port}" for port in ports]
+        if arguments.slow_ms:
+            for hedged in (False, True):
+                said = asyncio.run(ask(addresses, 1, hedged=hedged))
+                print(json.dumps({"second_attempts": hedged, **said}))
+        else:
+            print(json.dumps(asyncio.run(ask(addresses, REPEATS))))
     finally:
         for replica in replicas:
             replica.kill()
