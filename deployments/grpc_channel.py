@@ -41,13 +41,21 @@ HEALTH_CHECKED: tuple[tuple[str, str], ...] = (
 )
 
 
+TLS_HANDSHAKE_MS = 2_000
+"""A connection may take so long where it is made in secret, and so from far away as a rule."""
+
+
 def model_channel(address: str, tls: ClientTls | None) -> grpc.aio.Channel:
-    """A connection to one address of a model, opened by its first call.
+    """A connection to one address of a model, begun now: second attempts must find it made.
 
     Raises:
         ConfigurationError: a file that ``tls`` names is not what it should be.
     """
-    options = (*CHANNEL_OPTIONS, *HEALTH_CHECKED)
+    options = dict((*CHANNEL_OPTIONS, *HEALTH_CHECKED))
     if tls is None:
-        return grpc.aio.insecure_channel(address, options=options)
-    return grpc.aio.secure_channel(address, tls.credentials(), options=(*options, *tls.options))
+        channel = grpc.aio.insecure_channel(address, options=tuple(options.items()))
+    else:
+        options |= {"grpc.min_reconnect_backoff_ms": TLS_HANDSHAKE_MS, **dict(tls.options)}
+        channel = grpc.aio.secure_channel(address, tls.credentials(), tuple(options.items()))
+    channel.get_state(try_to_connect=True)
+    return channel
