@@ -171,7 +171,9 @@ def _ours(home: Home, policy: Path, index_uri: str, names: list[str], colocated:
     )
     targets = [
         serve.RunTarget(
-            orchestrator.bind(str(home.root), str(policy), index_uri, inside, {}, HOST),
+            orchestrator.bind(
+                str(home.root), str(policy), index_uri, inside, {}, str(home.attribution_keys), HOST
+            ),
             name=NAME,
             route_prefix=None,
         ),

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from recmesh.cli.call import DEFAULT_ADDRESS
 from recmesh.cli.written_data import mesh_config
+from recmesh.deployments.external_model import external_models
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import RecMeshError
@@ -35,6 +36,7 @@ async def _serve(policy: Path, address: str) -> None:
         config.campaigns,
         config.decisions,
         config.events,
+        external_models(config),
     ) as mesh:
         console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
         console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from recmesh.deployments.campaign_methods import CampaignMethods
-from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
+from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing, Hold, WantedSlot
 from recmesh.storage.errors import RecMeshError, UnavailableError
 from recmesh.v1 import campaign_ledger_pb2, campaign_ledger_pb2_grpc

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
@@ -16,6 +17,7 @@ from recmesh.deployments.announcer import Announcer
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge_services import CATALOG, FEEDBACK
+from recmesh.deployments.external_model import dial, place_of
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
@@ -52,7 +54,7 @@ class CatalogReplica:
         home_root: str,
         database_uri: str,
         index_uri: str,
-        embedder: tuple[str, str, list[str]],
+        embedder: tuple[str, str, dict[str, Any]],
         key_file: str,
         policy: str,
         campaigns: dict[str, float],
@@ -66,7 +68,7 @@ class CatalogReplica:
             home_root: folder of data, artifacts, and of the embedded database.
             database_uri: PostgreSQL; empty: the embedded one.
             index_uri: Milvus; empty: nothing is indexed.
-            embedder: the language model's placement, version and addresses.
+            embedder: the language model's placement, version, and where it is if that is elsewhere.
             key_file: keys of attribution tokens.
             policy: file that says what campaigns may do until a version is promoted.
             campaigns: the table of the configuration.
@@ -142,10 +144,10 @@ class CatalogReplica:
 
 
 async def _embedder(
-    home: Home, placement: str, version: str, addresses: list[str]
+    home: Home, placement: str, version: str, place: dict[str, Any]
 ) -> ModelClient | None:
     if placement == "external":
-        return GrpcModelClient(EMBEDDER, addresses, pinned=True)
+        return dial(EMBEDDER, place)
     if placement == "orchestrator":
         return (await colocated_models(home, {EMBEDDER: version})).get(EMBEDDER)
     # Nobody may run it now, and somebody later.
@@ -157,9 +159,7 @@ def catalog_application(
 ) -> serve.RunTarget:
     """What Serve is to run for the catalog, listening on ``host``."""
     model = config.models.get(EMBEDDER)
-    embedder = (
-        (model.placement, model.version, list(model.addresses)) if model else ("replicas", "", [])
-    )
+    embedder = (model.placement, model.version, place_of(model)) if model else ("replicas", "", {})
     key_file = config.attribution.keys_of(home)
     arguments = (
         str(home.root.resolve()),

@@ -19,7 +19,7 @@ from recmesh.deployments.catalog_methods import CatalogMethods
 from recmesh.deployments.decision_methods import DecisionMethods
 from recmesh.deployments.event_changes import events_of
 from recmesh.deployments.feedback_methods import FeedbackMethods
-from recmesh.deployments.grpc_model_client import CHANNEL_OPTIONS
+from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
 from recmesh.storage.catalog_overlay import CatalogChanges
 from recmesh.storage.errors import InvalidRequestError, OverloadedError, UnavailableError
 from recmesh.storage.event_log import EventBatch

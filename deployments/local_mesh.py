@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recmesh.deployments.campaign_ledger_client import InProcessCampaignLedger
 from recmesh.deployments.catalog_log_client import InProcessCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
+from recmesh.deployments.external_model import dial
 from recmesh.deployments.mesh_config import CampaignsTable, DecisionsTable, EventsTable
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
@@ -38,7 +40,7 @@ class LocalMesh:
 
     address: str
     models: tuple[str, ...]
-    """Models that have an artifact and take part."""
+    """Models that take part: those with an artifact, and those elsewhere."""
     embedding: str
     """Embedding version that is searched; empty when nothing is indexed."""
 
@@ -53,12 +55,14 @@ async def local_mesh(
     campaigns: CampaignsTable | None = None,
     decisions: DecisionsTable | None = None,
     events: EventsTable | None = None,
+    external: Mapping[str, dict[str, Any]] | None = None,
 ) -> AsyncIterator[LocalMesh]:
     """Serves on ``host:port`` while the context is open; port 0 picks a free one.
 
     ``database_uri`` empty: the database in the home folder; ``key_file`` None: so are the keys of
     attribution tokens; ``campaigns``, ``decisions`` and ``events`` None: as by
-    default.
+    default; ``external``: models that run elsewhere, as
+    :func:`~recmesh.deployments.external_model.external_models` says them.
 
     Raises:
         NotFoundError: nothing was ingested.
@@ -72,7 +76,10 @@ async def local_mesh(
         if live_embedding(home) is not None:
             milvus = MilvusProcess(home.vectors / "milvus.db")
             index_uri = (await asyncio.to_thread(stack.enter_context, milvus)).uri
-        clients = await colocated_models(home, dict.fromkeys(known_models(), ""))
+        elsewhere = external or {}
+        here = [name for name in known_models() if name not in elsewhere]
+        clients = await colocated_models(home, dict.fromkeys(here, ""))
+        clients |= {name: dial(name, place) for name, place in elsewhere.items()}
         keys = SigningKeys.load_or_make(key_file or home.attribution_keys)
         tokens = AttributionTokens(keys)
         catalog = CatalogWriter(

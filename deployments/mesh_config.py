@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from recmesh.deployments.client_tls import ClientTls
 from recmesh.deployments.deployed_models import DeployedModels
 from recmesh.models.declaration import Replicas
 from recmesh.models.registry import declaration, known_models
@@ -134,6 +135,7 @@ class ModelTable(_Scaled):
     placement: Literal["replicas", "orchestrator", "external"] = "replicas"
     version: str = ""
     addresses: tuple[Address, ...] = ()
+    tls: ClientTls | None = None
     num_gpus: float = Field(default=0, ge=0)
     pip: tuple[str, ...] = ()
 
@@ -141,6 +143,15 @@ class ModelTable(_Scaled):
     def _addressed(self) -> Self:
         if (self.placement == "external") != bool(self.addresses):
             raise ValueError('addresses go with placement "external", and only with it')
+        if self.placement != "external" and self.tls is not None:
+            raise ValueError('tls goes with placement "external", and only with it')
+        if self.placement == "external" and self.version:
+            raise ValueError(
+                "version goes with models that run here: what runs at an address is whatever its "
+                "owner started there"
+            )
+        if len(set(self.addresses)) != len(self.addresses):
+            raise ValueError("addresses holds one twice")
         return self
 
 

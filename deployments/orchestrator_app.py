@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
@@ -15,7 +16,7 @@ from recmesh.deployments.campaign_ledger_client import GrpcCampaignLedger
 from recmesh.deployments.catalog_app import NAME as CATALOG
 from recmesh.deployments.catalog_log_client import GrpcCatalogLogClient
 from recmesh.deployments.discovery import follow
-from recmesh.deployments.grpc_model_client import GrpcModelClient
+from recmesh.deployments.external_model import dial, external_models
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
@@ -43,7 +44,7 @@ class OrchestratorReplica:
         policy: str,
         index_uri: str,
         colocated: dict[str, str],
-        external: dict[str, list[str]],
+        external: dict[str, dict[str, Any]],
         key_file: str,
         host: str,
     ) -> None:
@@ -54,14 +55,14 @@ class OrchestratorReplica:
             policy: file.
             index_uri: Milvus; empty: no vector search.
             colocated: models to load into this process, and which version of each.
-            external: addresses of models that run elsewhere.
+            external: models that run elsewhere, as external_models says them.
             key_file: keys of attribution tokens.
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
         clients = await self.load(home, colocated)
-        for name, addresses in external.items():
-            clients[name] = GrpcModelClient(name, addresses, pinned=True)
+        for name, place in external.items():
+            clients[name] = dial(name, place)
         self._catalog = catalog = GrpcCatalogLogClient()
         ledger = GrpcCampaignLedger()
 
@@ -129,11 +130,11 @@ def orchestrator_application(
 
     Raises:
         NotFoundError: nothing was ingested.
-        ConfigurationError: the policy cannot work.
+        ConfigurationError: the policy cannot work, or a certificate of an external model.
     """
     table = config.orchestrator
     colocated = {n: m.version for n, m in config.models.items() if m.placement == "orchestrator"}
-    external = {n: list(m.addresses) for n, m in config.models.items() if m.addresses}
+    external = external_models(config)
     policy = str(table.policy_file)
     key_file = config.attribution.keys_of(home)
     arguments = (

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from recmesh.models.declaration import FILE, ModelDeclaration
-from recmesh.models.registry import check_known, known_models
+from recmesh.models.registry import check_known, folder_of, known_models
 from recmesh.storage.errors import ConfigurationError, NotFoundError
-
-
-def folder_of(name: str) -> Path:
-    """The folder of a known model's package; imports no model.
-
-    Raises:
-        NotFoundError: there is no such model.
-        ConfigurationError: its package cannot be found.
-    """
-    check_known(name)
-    package = known_models()[name]
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        raise ConfigurationError(f"model {name}: there is no package {package}; install it again")
-    return Path(found.origin).parent.resolve()
 
 
 def model_named(target: str) -> str:

@@ -98,21 +98,32 @@ def code_version(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def folder_of(name: str) -> Path:
+    """The folder of a model's package, found without importing it: that may take seconds.
+
+    Raises:
+        NotFoundError: there is no such model.
+        ConfigurationError: its package cannot be found.
+    """
+    check_known(name)
+    package = known_models()[name]
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        raise ConfigurationError(f"model {name}: there is no package {package}; install it again")
+    return Path(found.origin).parent.resolve()
+
+
 def declaration(name: str) -> ModelDeclaration:
-    """What the owner declares of a model, read without importing it: that may take seconds.
+    """What the owner declares of a model; its package is not imported.
 
     Raises:
         NotFoundError: there is no such model.
         ConfigurationError: its ``model.toml`` is missing or breaks a rule.
     """
-    check_known(name)
-    try:
-        found = importlib.util.find_spec(known_models()[name])
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
-        raise ConfigurationError(f"model {name}: there is no package {known_models()[name]}")
-    return ModelDeclaration.load(Path(found.origin).parent)
+    return ModelDeclaration.load(folder_of(name))
 
 
 def trainer(name: str) -> Train:

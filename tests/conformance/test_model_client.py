@@ -6,12 +6,15 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from ray import cloudpickle, serve
 
 from recmesh.deployments.applications import deploy, remove
+from recmesh.deployments.client_tls import ClientTls
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
@@ -30,6 +33,7 @@ from recmesh.storage.errors import (
 )
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, model_pb2
+from tests.tls_certificates import Authority
 
 NOW_UNIX_S = 1_700_000_000
 
@@ -93,20 +97,43 @@ def application(cluster: None) -> Iterator[list[str]]:
     remove("length")
 
 
-@pytest.fixture(params=["in-process", "external", pytest.param("serve", marks=pytest.mark.mesh)])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[ModelClient]:
+@pytest.fixture(
+    params=["in-process", "external", "mutual-tls", pytest.param("serve", marks=pytest.mark.mesh)]
+)
+async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ModelClient]:
+    running = None
     if request.param == "in-process":
         made: ModelClient = InProcessModelClient(LengthModel())
     elif request.param == "serve":
         made = GrpcModelClient("length", request.getfixturevalue("application"))
     else:
+        credentials, tls = None, None
+        if request.param == "mutual-tls":
+            credentials, tls = mutual_tls(tmp_path)
         running = model_server(ModelMethods(LengthModel()))
-        port = await running.start("127.0.0.1:0")
-        made = GrpcModelClient("length", [f"127.0.0.1:{port}"], pinned=True)
+        port = await running.start("127.0.0.1:0", credentials)
+        made = GrpcModelClient("length", [f"127.0.0.1:{port}"], pinned=True, tls=tls)
     yield made
     await made.close()
-    if request.param == "external":
+    if running is not None:
         await running.stop(0)
+
+
+def mutual_tls(folder: Path) -> tuple[grpc.ServerCredentials, ClientTls]:
+    """A server that wants to know its callers, and a caller that it knows."""
+    authority = Authority(folder)
+    server, caller = authority.pair("model.example"), authority.pair("orchestrator")
+    credentials = grpc.ssl_server_credentials(
+        [(server.key.read_bytes(), server.certificate.read_bytes())],
+        authority.file.read_bytes(),
+        require_client_auth=True,
+    )
+    return credentials, ClientTls(
+        authority=str(authority.file),
+        certificate=str(caller.certificate),
+        key=str(caller.key),
+        server_name="model.example",
+    )
 
 
 def asked(*item_ids: str, user_id: str = "u") -> model_pb2.ScoreRequest:

@@ -39,6 +39,7 @@ def _understood(words: list[str]) -> bool:
         "experiments.md",
         "interchange.md",
         "metrics.md",
+        "model-owners.md",
         "model-deployment.md",
         "model-trials.md",
         "retraining.md",

@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 
 from recmesh.deployments.deployed_models import DeployedModel, DeployedModels, OwnReplicas
+from recmesh.deployments.external_model import external_models
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.models.registry import MODELS, declaration
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
+
+EXTERNAL = '[models.x]\nplacement = "external"\naddresses = ["a:1"]\n'
 
 
 def load(tmp_path: Path, text: str) -> MeshConfig:
@@ -66,6 +69,12 @@ def test_a_deployed_model_runs_as_its_owner_said_where_no_table_says_otherwise(
         ('[models.x]\nplacement = "external"', "addresses go with"),
         ('[models.cf]\naddresses = ["a:1"]', "addresses go with"),
         ('[models.x]\nplacement = "external"\naddresses = ["nowhere"]', "models.x.addresses.0"),
+        (f'{EXTERNAL}version = "1"', "version goes with models that run here"),
+        (f'{EXTERNAL}tls.certificate = "/a.pem"', "certificate and key go together"),
+        (f'{EXTERNAL}tls.authority = "a.pem"', "models.x.tls.authority"),
+        (f'{EXTERNAL}tls.ca = "/a.pem"', "models.x.tls.ca"),
+        ('[models.x]\nplacement = "external"\naddresses = ["a:1", "a:1"]', "holds one twice"),
+        ("[models.cf]\ntls = {}", "tls goes with placement"),
         ("[models.cf]\nreplicas = 1", "models.cf.replicas"),
         ("[edge]\nport = 1", "edge.port"),
         ('[database]\nuri = "mysql://host/db"', "database.uri"),
@@ -124,3 +133,18 @@ def test_one_owners_broken_declaration_keeps_no_model_from_running(
     models = load(tmp_path, "[models.cf]\n[models.gone]\n").models
     assert models["cf"].max_replicas == declaration("cf").replicas.max_replicas
     assert (models["gone"].min_replicas, models["gone"].max_replicas) == (1, 1)
+
+
+@pytest.mark.parametrize("where", ["authority", "certificate"])
+def test_a_file_that_is_no_certificate_is_refused_before_anything_starts(
+    tmp_path: Path, where: str
+) -> None:
+    no_pem = tmp_path / "no.pem"
+    no_pem.write_text("nonsense")
+    tls = f'tls.{where} = "{no_pem}"\n' + (
+        f'tls.key = "{no_pem}"\n' if where == "certificate" else ""
+    )
+    with pytest.raises(ConfigurationError, match=r"no\.pem.* PEM"):
+        external_models(load(tmp_path, EXTERNAL + tls))
+    elsewhere = load(tmp_path, f'{EXTERNAL}{tls}[ray]\naddress = "ray://head:10001"')
+    assert external_models(elsewhere)["x"]["tls"][where] == str(no_pem)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recmesh.models.folder import folder_of, model_named
+from recmesh.models.folder import model_named
+from recmesh.models.registry import folder_of
 from recmesh.storage.errors import ConfigurationError, NotFoundError
 
 HOUSE = Path(__file__).parents[2] / "models"

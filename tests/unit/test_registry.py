@@ -24,6 +24,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         folder = tmp_path / package
         folder.mkdir(exist_ok=True)
         (folder / "__init__.py").write_text("def load(artifact): return artifact\n")
+        words = {"name": model, "owner": "they", "contact": "#they", "summary": "theirs"}
+        declared = "".join(f'{key} = "{value}"\n' for key, value in words.items())
+        (folder / "model.toml").write_text(declared)
         record = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
         record.mkdir()
         (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\n")
