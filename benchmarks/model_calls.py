@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from recmesh.orchestrator.user_store import UserProfile, UserStore
 from recmesh.storage.dataset import Dataset
@@ -45,9 +44,9 @@ def _features(user: UserProfile) -> common_pb2.UserFeatures:
 
 
 class Asked:
-    """Makes pages of calls; no two are equal."""
+    """Makes pages of calls; no two are equal, nor equal to those of the other ``side``, 0 or 1."""
 
-    def __init__(self, dataset: Path) -> None:
+    def __init__(self, dataset: Path, side: int) -> None:
         opened = Dataset.open(dataset)
         users = UserStore(opened)
         ids = opened.users["user_id"].slice(0, USERS).to_pylist()
@@ -60,11 +59,14 @@ class Asked:
             [[items[row] for row in rng.permutation(len(items))[:CANDIDATES]] for _ in range(16)]
         )
         last = max(max(p.history_times_unix_s, default=0) for p in profiles)
-        self._seconds = itertools.count(last + 60)
-        self._queries = (" ".join(rng.choice(WORDS, 4)) + f" {n}" for n in itertools.count())
+        self._seconds = itertools.count(last + 60 + side, 2)
+        self._queries = (" ".join(rng.choice(WORDS, 4)) + f" {n}" for n in itertools.count(side, 2))
 
-    def page(self, kind: str) -> Page:
-        """The next one."""
+    def pages(self, kind: str, number: int) -> list[Page]:
+        """The next ones."""
+        return [self._page(kind) for _ in range(number)]
+
+    def _page(self, kind: str) -> Page:
         if kind == SEARCH:
             texts = model_pb2.TextBatch(texts=[next(self._queries)])
             return [("embed", model_pb2.EmbedRequest(texts=texts))]  # type: ignore[list-item]
@@ -79,19 +81,13 @@ class Asked:
         return [one for one in both if kind in (one[0], "page")]
 
 
-async def cpu_ms(call: Call, asked: Asked, kind: str, pages: int, process: psutil.Process) -> float:
-    """CPU ms that ``process`` spends on a page, with 8 callers."""
-    spent_s = 0.0
-    for number in (pages // 4, pages):  # the first ones warm up
-        waiting: Iterator[Page] = iter([asked.page(kind) for _ in range(number)])
+async def ask(call: Call, pages: list[Page]) -> None:
+    """Eight callers, until all pages are answered."""
+    waiting = iter(pages)
 
-        async def caller(waiting: Iterator[Page] = waiting) -> None:
-            for page in waiting:
-                for method, request in page:
-                    await call(method, request)
+    async def caller() -> None:
+        for page in waiting:
+            for method, request in page:
+                await call(method, request)
 
-        before = process.cpu_times()
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
-        after = process.cpu_times()
-        spent_s = after.user - before.user + after.system - before.system
-    return 1e3 * spent_s / pages
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))

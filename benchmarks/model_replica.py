@@ -1,8 +1,9 @@
-"""One trained model in a process of its own: measured inside, then served over gRPC.
+"""One trained model in a process of its own: asked inside, and over gRPC.
 
-``python -m benchmarks.model_replica NAME [--without MEASURE]…`` prints the CPU ms of calls in
-this process, its memory and its address, then serves until standard input closes. Measures that
-can be taken away again, to see what each gains:
+``python -m benchmarks.model_replica NAME [--without MEASURE]…`` prints its address and memory,
+then serves until standard input closes. To each line ``KIND PAGES`` it answers the CPU seconds
+that so many pages took in this process, to an empty one those that it has spent in all. Measures
+that can be taken away again, to see what each gains:
 
 - ``recent``    scores of the user asked about a moment ago are not computed again
 - ``numpy``     the sequence model runs in NumPy, not torch
@@ -17,16 +18,16 @@ import asyncio
 import importlib
 import json
 import sys
+import time
 from typing import Any
 
 import numpy as np
 import psutil
 
-from benchmarks.model_calls import KINDS, SEARCH, Asked, cpu_ms
-from recmesh.deployments.inprocess_model_client import InProcessModelClient
+from benchmarks.model_calls import Asked, ask
 from recmesh.deployments.model_methods import TEXTS_TOGETHER, ModelMethods
 from recmesh.deployments.model_server import model_server
-from recmesh.models.model import Capability, Float32, Int64
+from recmesh.models.model import Float32, Int64
 from recmesh.models.recent_scores import RecentScores
 from recmesh.models.registry import loader
 from recmesh.storage.artifacts import Artifact, ArtifactStore
@@ -60,11 +61,10 @@ def by_sorting(scores: Float32, limit: int) -> Int64:
 
 
 async def main() -> None:
-    """Measures, then serves."""
+    """Serves."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--without", action="append", default=[])
-    parser.add_argument("--pages", type=int, required=True)
     arguments = parser.parse_args()
     home = Home.from_environment()
     artifact = ArtifactStore(home.artifacts).load(arguments.name)
@@ -76,22 +76,25 @@ async def main() -> None:
     if "best-rows" in arguments.without:
         module = importlib.import_module(f"recmesh.models.{arguments.name}.model")
         module.best_rows = by_sorting  # type: ignore[attr-defined]
-    client = InProcessModelClient(model)
-    await client.warm_up()
+    together = 1 if "together" in arguments.without else TEXTS_TOGETHER
+    methods = ModelMethods(model, texts_together=together)
+    await methods.warm_up()
     rss_mb = psutil.Process().memory_info().rss / 1e6
-    asked = Asked(home.dataset)
-    kinds = [*KINDS, SEARCH] if Capability.EMBED in model.description.capabilities else [*KINDS]
+    asked = Asked(home.dataset, side=1)
 
     async def call(method: str, request: Any) -> Any:
-        return await getattr(client, method)(request, timeout_s=60)
+        return await getattr(methods, method)(request)
 
-    here = {k: await cpu_ms(call, asked, k, arguments.pages, psutil.Process()) for k in kinds}
-    together = 1 if "together" in arguments.without else TEXTS_TOGETHER
-    server = model_server(ModelMethods(model, texts_together=together))
+    server = model_server(methods)
     port = await server.start("127.0.0.1:0")
-    answer = {"address": f"127.0.0.1:{port}", "in_process": here, "rss_mb": rss_mb}
-    print(json.dumps(answer), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+    print(json.dumps({"address": f"127.0.0.1:{port}", "rss_mb": rss_mb}), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        before_s = 0.0
+        if kind_and_number := line.split():
+            pages = asked.pages(kind_and_number[0], int(kind_and_number[1]))
+            before_s = time.process_time()
+            await ask(call, pages)
+        print(time.process_time() - before_s, flush=True)
     await server.stop(0)
 
 
