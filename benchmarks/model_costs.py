@@ -30,7 +30,7 @@ from recmesh.storage.home import Home
 MEASURES: dict[str, list[str]] = {
     "cf": ["recent", "best-rows"],
     "behavioral": ["recent", "numpy", "best-rows"],
-    "network": ["recent", "best-rows"],
+    "network": ["recent"],
     "nlp": ["together"],
 }
 """Those that a model has; see :mod:`benchmarks.model_replica`."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from recmesh.models.best_rows import best_rows
 from recmesh.models.interactions import standardised
 from recmesh.models.model import (
     EMPTY,
@@ -75,7 +74,7 @@ class NetworkModel(Model):
             seen = (self._items.get(item_id) for item_id in context.user.history_item_ids)
             offered[[place for place in seen if place is not None]] = False
         places = np.flatnonzero(offered)
-        best = places[best_rows(scores[places], limit)]
+        best = places[np.argsort(-scores[places], kind="stable")[:limit]]
         return Retrieved([ids[i] for i in best.tolist()], scores[best])
 
     def score(self, context: Context, item_ids: Sequence[str]) -> Float32:

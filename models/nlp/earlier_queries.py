@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recmesh.models.best_rows import best_rows
 from recmesh.models.model import Float32, Int64
 
 NEIGHBOURS = 100
@@ -83,5 +82,5 @@ class EarlierQueries:
         """Positions and :meth:`scores` of the best items, at most ``limit``, best first."""
         scores = self.scores(query, n_items)
         found = np.flatnonzero(~np.isnan(scores))
-        order = found[best_rows(scores[found], limit)]
+        order = found[np.argsort(-scores[found], kind="stable")[:limit]]
         return order, scores[order]
