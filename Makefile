@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench bench-index bench-slate bench-tuning clean
+.PHONY: help run test gates bench bench-index bench-models bench-slate bench-tuning clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -51,6 +51,9 @@ bench-index: $(INSTALLED) ## Vector indexes side by side: build, recall, latency
 
 bench-slate: $(INSTALLED) ## What blend and slate cost, and how far slates are from the best
 	$(BIN)/python -m benchmarks.slate_and_blend $(BENCH)
+
+bench-models: $(INSTALLED) ## CPU per call of every trained model, and what each measure gains
+	$(BIN)/python -m benchmarks.model_costs $(BENCH)
 
 bench-tuning: $(INSTALLED) $(STATE)/dataset/dataset.json ## Trials a minute of tuning, beside a plain Optuna study
 	$(BIN)/python -m benchmarks.tuning_trials $(BENCH)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
+from recmesh.deployments.call_batcher import CallBatcher
 from recmesh.models.model import Capability, Context, Float32, Model, User
 from recmesh.storage.errors import InvalidRequestError, RecMeshError, VersionError
 from recmesh.v1 import common_pb2, model_pb2
@@ -24,6 +26,8 @@ Result = TypeVar("Result")
 
 AT_ONCE_S = 0.001
 """A thread, its wake-ups and the fight for the interpreter lock cost more than they free."""
+TEXTS_TOGETHER = 16
+"""Single texts, as searches have them, that are embedded in one go when they wait anyway."""
 
 
 def _user(features: common_pb2.UserFeatures) -> User:
@@ -59,8 +63,11 @@ class ModelMethods:
     Raises what the model raises; a model that answers against the contract is an error.
     """
 
-    def __init__(self, model: Model, threads: int = 2) -> None:
+    def __init__(
+        self, model: Model, threads: int = 2, texts_together: int = TEXTS_TOGETHER
+    ) -> None:
         self._model = model
+        self._texts = CallBatcher(self._embedded_texts, texts_together)
         self._versions: Mapping[str, Model] = {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=model.description.name)
         self._usual_s: dict[str, float] = {}
@@ -105,6 +112,20 @@ class ModelMethods:
         if self._usual_s.get(kind, math.inf) < AT_ONCE_S:
             return timed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+
+    async def _embedded_texts(self, asked: Sequence[tuple[Model, str]]) -> list[Float32]:
+        """Vectors ``[dim]`` of texts, each in its model's space."""
+        texts_of: dict[Model, list[str]] = {}
+        for model, text in asked:
+            texts_of.setdefault(model, []).append(text)
+        vectors: dict[tuple[Model, str], Float32] = {}
+        for model, texts in texts_of.items():
+            # One text proves nothing of how long many take.
+            kind = "text" if len(texts) == 1 else "texts"
+            embed = partial(model.embed_texts, texts)
+            found = await self._work(kind, embed)
+            vectors.update(((model, text), row) for text, row in zip(texts, found, strict=True))
+        return [vectors[one] for one in asked]
 
     async def warm_up(self) -> None:
         """Loads what the model loads on first use, now rather than within a deadline."""
@@ -179,7 +200,10 @@ class ModelMethods:
                 if read != texts:
                     response.read_as.extend(read)
                     texts = read
-            vectors = await self._work("texts", lambda: model.embed_texts(texts))
+            if len(texts) == 1:
+                vectors = await self._texts((model, texts[0]))
+            else:
+                vectors = await self._work("texts", lambda: model.embed_texts(texts))
             response.values.extend(vectors.ravel().tolist())
             return response
         user = _user(request.user)

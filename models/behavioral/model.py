@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from recmesh.models.behavioral.sasrec import LENGTH, SASRec, gap_buckets
+from recmesh.models.behavioral.last_state import LastState
+from recmesh.models.behavioral.sequence import LENGTH, gap_buckets
+from recmesh.models.best_rows import best_rows
 from recmesh.models.model import (
     EMPTY,
     Capability,
@@ -17,8 +18,9 @@ from recmesh.models.model import (
     Model,
     Retrieved,
 )
+from recmesh.models.recent_scores import RecentScores
 from recmesh.storage.artifacts import Artifact
-from recmesh.storage.errors import ArtifactError
+from recmesh.storage.errors import ArtifactError, DataError
 from recmesh.storage.interchange import EVENT_TYPES, POSITIVE_EVENT_TYPES
 
 POSITIVE = frozenset(EVENT_TYPES[name] for name in POSITIVE_EVENT_TYPES)
@@ -31,16 +33,17 @@ class SequenceModel(Model):
         try:
             self._item_ids = np.array(artifact.strings["item_ids"], dtype=object)
             parameters = artifact.card.parameters
-            self._net = SASRec(
-                len(self._item_ids), int(parameters["dim"]), int(parameters["blocks"]), 0.0
+            self.last_state = LastState(
+                artifact.tensors,
+                len(self._item_ids),
+                int(parameters["dim"]),
+                int(parameters["blocks"]),
             )
-            weights = {name: torch.tensor(t) for name, t in artifact.tensors.items()}
-            self._net.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, DataError) as error:
             raise ArtifactError(f"artifact behavioral@{artifact.version}: {error}") from error
-        self._net.eval()
         self._rows = {item_id: row for row, item_id in enumerate(self._item_ids)}
-        self._vectors: Float32 = self._net.items.weight.detach().numpy()[1:]
+        self._vectors: Float32 = self.last_state.items[1:]
+        self.recent = RecentScores()
         self.description = Description(
             name=artifact.card.model,
             version=artifact.version,
@@ -70,11 +73,7 @@ class SequenceModel(Model):
         events = steps[-LENGTH:]
         items, kinds, times = zip(*events, strict=True)
         gaps = gap_buckets(times, context.now_unix_s)
-        with torch.inference_mode():
-            states = self._net(
-                torch.tensor([items]), torch.tensor([kinds]), torch.from_numpy(gaps)[None]
-            )
-            state = states[0, -1].numpy()
+        state = self.last_state(np.array(items, np.int64), np.array(kinds, np.int64), gaps)
         logits = self._vectors @ state
         scores: Float32 = (logits - logits.mean()) / max(float(logits.std()), 1e-6)
         return scores
@@ -82,7 +81,7 @@ class SequenceModel(Model):
     def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
         """Standard deviations above the user's mean over the catalogue; NaN if unknown."""
         answer = np.full(len(item_ids), np.nan, np.float32)
-        scores = self._scores(context)
+        scores = self.recent.of(context, self._scores)
         if scores is not None:
             rows = np.array([self._rows.get(item_id, -1) for item_id in item_ids], np.int64)
             answer[rows >= 0] = scores[rows[rows >= 0]]
@@ -90,16 +89,13 @@ class SequenceModel(Model):
 
     def retrieve(self, context: Context, limit: int) -> Retrieved:
         """The likeliest next items that are not in the history."""
-        scores = self._scores(context)
-        if scores is None:
+        known = self.recent.of(context, self._scores)
+        if known is None:
             return EMPTY
+        scores = known.copy()
         seen = [self._rows[i] for i in set(context.user.history_item_ids) if i in self._rows]
         scores[seen] = -np.inf
-        limit = min(limit, len(scores) - len(seen))
-        if limit <= 0:
-            return EMPTY
-        best = np.argpartition(-scores, limit - 1)[:limit]
-        best = best[np.lexsort((best, -scores[best]))]
+        best = best_rows(scores, min(limit, len(scores) - len(seen)))
         return Retrieved(self._item_ids[best].tolist(), scores[best])
 
 

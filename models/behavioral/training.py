@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
-from recmesh.models.behavioral.sasrec import LENGTH, SASRec, gap_buckets
+from recmesh.models.behavioral.sasrec import SASRec
+from recmesh.models.behavioral.sequence import LENGTH, gap_buckets
 from recmesh.models.model import Int64, TrainedModel, TrainOptions
 from recmesh.storage.artifacts import ModelCard
 from recmesh.storage.dataset import Dataset

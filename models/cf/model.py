@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recmesh.models.best_rows import best_rows
 from recmesh.models.cf.als import als_scores
 from recmesh.models.cf.ease import ease_scores
 from recmesh.models.interactions import event_weights, standardised
@@ -21,6 +22,7 @@ from recmesh.models.model import (
     Model,
     Retrieved,
 )
+from recmesh.models.recent_scores import RecentScores
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.errors import ArtifactError
 
@@ -66,6 +68,7 @@ class CollaborativeModel(Model):
                 f"artifact {card.model}@{artifact.version} lacks items; train again"
             )
         self._scorer = Scorer(tensor, card.parameters)
+        self.recent = RecentScores()
         self.description = Description(
             name=card.model,
             version=artifact.version,
@@ -74,8 +77,12 @@ class CollaborativeModel(Model):
             calibration=dict(card.calibration),
         )
 
-    def _catalogue_scores(self, context: Context) -> tuple[Float32, Int64] | None:
-        """Scores ``[catalogue]`` and the history's positions; None without a history."""
+    def _scored(self, items: Int64, weights: Float32) -> Float32 | None:
+        """Scores ``[catalogue]``; None without a history."""
+        return self._scorer(items, weights) if len(items) else None
+
+    def _history(self, context: Context) -> tuple[Int64, Float32]:
+        """Positions of the items that the user liked ``[n]``, and how much ``[n]``."""
         user = context.user
         weights = event_weights(
             np.asarray(user.history_event_types, np.int64),
@@ -89,29 +96,27 @@ class CollaborativeModel(Model):
             position = self._positions.get(item_id)
             if position is not None and weight > 0:
                 known[position] = max(known.get(position, 0.0), weight)
-        if not known:
-            return None
         items = np.fromiter(known, np.int64, len(known))
-        return self._scorer(items, np.fromiter(known.values(), np.float32, len(known))), items
+        return items, np.fromiter(known.values(), np.float32, len(known))
 
     def retrieve(self, context: Context, limit: int) -> Retrieved:
         """The best items outside the history."""
-        found = self._catalogue_scores(context)
-        if found is None or limit <= 0:
+        seen, weights = self._history(context)
+        known = self.recent.of(context, lambda _: self._scored(seen, weights))
+        if known is None or limit <= 0:
             return EMPTY
-        scores, seen = found
+        scores = known.copy()
         scores[seen] = -np.inf
-        limit = min(limit, len(scores) - len(seen))
-        best = np.argsort(-scores, kind="stable")[:limit]
-        return Retrieved([self._item_ids[i] for i in best], scores[best])
+        best = best_rows(scores, min(limit, len(scores) - len(seen)))
+        return Retrieved([self._item_ids[i] for i in best.tolist()], scores[best])
 
     def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
         """NaN for items never seen in training, and for users without a history."""
         result = np.full(len(item_ids), np.nan, np.float32)
-        found = self._catalogue_scores(context)
-        if found is not None:
+        scores = self.recent.of(context, lambda c: self._scored(*self._history(c)))
+        if scores is not None:
             places = np.array([self._positions.get(item_id, -1) for item_id in item_ids], int)
-            result[places >= 0] = found[0][places[places >= 0]]
+            result[places >= 0] = scores[places[places >= 0]]
         return result
 
 

@@ -17,6 +17,7 @@ from recmesh.models.model import (
     Model,
     Retrieved,
 )
+from recmesh.models.recent_scores import RecentScores
 from recmesh.storage.artifacts import Artifact
 
 DOCTORS_SURFACE = "network"
@@ -37,6 +38,7 @@ class NetworkModel(Model):
             (tensors["engaged_weights"], tensors["engaged_items"], tensors["engaged_starts"]),
             shape=(len(self._user_ids), len(self._item_ids)),
         )
+        self.recent = RecentScores()
         self.description = Description(
             name=artifact.card.model,
             version=artifact.version,
@@ -59,7 +61,7 @@ class NetworkModel(Model):
 
     def retrieve(self, context: Context, limit: int) -> Retrieved:
         """Doctors not yet tied to the user, or items that colleagues engaged with."""
-        raw = self._raw(context)
+        raw = self.recent.of(context, self._raw)
         if raw is None or not len(raw) or limit <= 0:
             return EMPTY
         scores, user = standardised(raw), self._users[context.user.user_id]
@@ -73,12 +75,12 @@ class NetworkModel(Model):
             offered[[place for place in seen if place is not None]] = False
         places = np.flatnonzero(offered)
         best = places[np.argsort(-scores[places], kind="stable")[:limit]]
-        return Retrieved([ids[i] for i in best], scores[best])
+        return Retrieved([ids[i] for i in best.tolist()], scores[best])
 
     def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
         """NaN for users outside the network and for ids unknown in training."""
         result = np.full(len(item_ids), np.nan, np.float32)
-        raw = self._raw(context)
+        raw = self.recent.of(context, self._raw)
         if raw is not None and len(raw):
             known = self._users if context.surface == DOCTORS_SURFACE else self._items
             places = np.array([known.get(item_id, -1) for item_id in item_ids], np.int64)

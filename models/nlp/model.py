@@ -18,9 +18,10 @@ from recmesh.models.model import (
     User,
 )
 from recmesh.models.nlp.doctor_embedding import DoctorEmbedding
-from recmesh.models.nlp.encoder import Encoder
+from recmesh.models.nlp.encoder import BATCH, Encoder
 from recmesh.models.nlp.item_vectors import ItemVectors
 from recmesh.models.nlp.query_log import earlier_queries
+from recmesh.models.nlp.query_vectors import QueryVectors
 from recmesh.models.nlp.spelling import Spelling
 from recmesh.models.nlp.truncation import space, truncated
 from recmesh.storage.artifacts import Artifact
@@ -69,7 +70,7 @@ class LanguageModel(Model):
             )
         self._item_ids = item_ids
         self._items = ItemVectors(item_ids, item_vectors, artifact.appended, version)
-        self._query = lru_cache(maxsize=QUERIES_KEPT)(self._embed_query)
+        self._queries = QueryVectors(self._encode, QUERIES_KEPT)
         self._corrected = lru_cache(maxsize=QUERIES_KEPT)(self._spelling.corrected)
         self.description = Description(
             name=artifact.card.model,
@@ -84,11 +85,6 @@ class LanguageModel(Model):
     def _encode(self, texts: Sequence[str]) -> Float32:
         return truncated(self._encoder.encode(texts), self._dim)
 
-    def _embed_query(self, query: str) -> Float32:
-        vector: Float32 = self._encode([query])[0]
-        vector.setflags(write=False)  # shared by all callers
-        return vector
-
     def corrected(self, text: str) -> str:
         """The text with the spelling of unknown words corrected."""
         return self._corrected(text)
@@ -97,14 +93,13 @@ class LanguageModel(Model):
         """Items that the earlier queries nearest in meaning led to; none without a query."""
         if not context.query:
             return EMPTY
-        rows, scores = self._log.best(self._query(context.query), len(self._item_ids), limit)
+        rows, scores = self._log.best(self._queries.one(context.query), len(self._item_ids), limit)
         return Retrieved([self._item_ids[row] for row in rows.tolist()], scores)
 
     def embed_texts(self, texts: Sequence[str]) -> Float32:
         """Unit vectors ``[len(texts), dim]``."""
-        if len(texts) == 1:
-            return self._query(texts[0])[None, :].copy()
-        return self._encode(texts)
+        # Many are items, which nobody asks again.
+        return self._queries.many(texts) if 0 < len(texts) <= BATCH else self._encode(texts)
 
     def embed_user(self, user: User, now_unix_s: int) -> Float32 | None:
         """Unit vector ``[dim]`` of history and specialties; None when both are unknown."""
@@ -119,7 +114,7 @@ class LanguageModel(Model):
         """
         scores = np.full(len(item_ids), np.nan, np.float32)
         if context.query:
-            vector: Float32 | None = self._query(context.query)
+            vector: Float32 | None = self._queries.one(context.query)
         else:
             vector = self.embed_user(context.user, context.now_unix_s)
         if vector is None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recmesh.models.behavioral import load, train, training
-from recmesh.models.behavioral.sasrec import LENGTH
+from recmesh.models.behavioral.sequence import LENGTH
 from recmesh.models.model import Context, Model, TrainedModel, TrainOptions, User
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,11 @@ class LetterModel(Model):
     def corrected(self, text: str) -> str:
         return text.replace("hart", "heart")
 
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
     def embed_texts(self, texts: Sequence[str]) -> Float32:
+        self.batches.append(list(texts))
         return np.array([[len(text)] for text in texts], np.float32)
 
 
@@ -46,4 +51,14 @@ async def test_nothing_is_said_of_texts_that_stayed_or_were_to_stay() -> None:
         answer = await methods.embed(asked)
         assert list(answer.values) == [len(asked.texts.texts[0])]
         assert list(answer.read_as) == []
+    methods.close()
+
+
+async def test_texts_that_wait_are_embedded_together_each_as_alone() -> None:
+    model = LetterModel()
+    methods = ModelMethods(model)
+    texts = ["a", "bbb", "cc", "bbb"]
+    answers = await asyncio.gather(*(methods.embed(request(t, correct=False)) for t in texts))
+    assert [list(answer.values) for answer in answers] == [[1], [3], [2], [3]]
+    assert [sorted(batch) for batch in model.batches] == [["a", "bbb", "cc"]]
     methods.close()
