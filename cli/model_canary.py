@@ -63,7 +63,10 @@ def _require_trial(home: Home, named: NamedVersion) -> None:
     require_ready(artifacts, named.model, named.version)
     live = artifacts.live_version(named.model) if artifacts.has_live(named.model) else ""
     if named.version == live and weighed(served_policy(home), named.model):
-        raise ConfigurationError(f"{named} is live; a canary is another version")
+        raise ConfigurationError(
+            f"{named} is live; a canary is another version, for example of: "
+            f"recmesh train {named.model} --not-live"
+        )
 
 
 def canary_command(

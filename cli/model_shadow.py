@@ -184,7 +184,10 @@ def shadow_command(
         named = named_version(version, store)
         live = NamedVersion(named.model, store.live_version(named.model))
         if named == live:
-            raise ConfigurationError(f"{named} is live; a shadow is another version")
+            raise ConfigurationError(
+                f"{named} is live; a shadow is another version, for example of: "
+                f"recmesh train {named.model} --not-live"
+            )
         mesh = required_mesh(home)
         shown.stage(f"starting {named}")
         deploy_beside(home, mesh, named.model, named.version)

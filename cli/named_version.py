@@ -23,7 +23,7 @@ class NamedVersion:
 def named_version(text: str, store: ArtifactStore) -> NamedVersion:
     """``MODEL@VERSION``; of the version, as much as no other begins with.
 
-    ``MODEL`` alone is the newest version that is not live.
+    ``MODEL`` alone is the newest version that is not live, or the live one where there is no other.
 
     Raises:
         NotFoundError: there is no such model or version.
@@ -35,12 +35,9 @@ def named_version(text: str, store: ArtifactStore) -> NamedVersion:
     if not wanted:
         live = store.live_version(model) if store.has_live(model) else ""
         others = [version for version in store.by_age(model) if version != live]
-        if not others:
-            raise NotFoundError(
-                f"model {model} has no version but the live one; train another: "
-                f"recmesh train {model} --not-live"
-            )
-        return NamedVersion(model, others[-1])
+        if not others and not live:
+            raise NotFoundError(f"model {model} was never trained; run: recmesh train {model}")
+        return NamedVersion(model, others[-1] if others else live)
     found = [version for version in versions if version.startswith(wanted)]
     if not found:
         raise NotFoundError(
