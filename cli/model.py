@@ -13,6 +13,7 @@ class ModelCommands(LazyCommands):
     places = {  # noqa: RUF012 - never written to
         "new": "recmesh.cli.model_new:new_command",
         "serve": "recmesh.cli.model_serve:serve_command",
+        "check": "recmesh.cli.model_check:check_command",
         "deploy": "recmesh.cli.model_deploy:deploy_command",
         "scale": "recmesh.cli.model_scale:scale_command",
         "status": "recmesh.cli.model_status:status_command",

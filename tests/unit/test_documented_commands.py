@@ -41,6 +41,7 @@ def _understood(words: list[str]) -> bool:
         "metrics.md",
         "model-owners.md",
         "model-deployment.md",
+        "model-checks.md",
         "model-trials.md",
         "retraining.md",
         "search.md",
