@@ -70,4 +70,5 @@ def new_command(
     if standalone:
         typer.echo(f"  pip install --editable '{project.folder}[dev]'")
     typer.echo(f"  pytest {project.folder / 'tests' if standalone else project.test_file}")
-    typer.echo(f"  recmesh train {name}")
+    for step in (f"train {name}", f"model check {name}", f"model canary {name}"):
+        typer.echo(f"  recmesh {step}")

@@ -108,10 +108,9 @@ def _line(found: Look) -> str:
     line = f"{datetime.now(UTC):%H:%M:%S}  {told['percent']:g}% of doctors, {told['doctors']} seen"
     if found.state is not None:
         calls, live = found.state.calls, found.state.live_calls
-        line += (
-            f"; calls failed {calls.failures}/{calls.calls} (live {live.failures}/{live.calls}), "
-            f"p95 {calls.p95_ms:.0f} ms (live {live.p95_ms:.0f})"
-        )
+        line += f"; calls failed {calls.failures}/{calls.calls}, p95 {calls.p95_ms:.0f} ms"
+        if live.calls:
+            line += f" (live {live.failures}/{live.calls}, {live.p95_ms:.0f} ms)"
     elif not found.ended:
         line += "; its version does not run, so pages are made by the live one"
     for metric, verdict in told["guardrails"].items():

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import tomli_w
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typer.testing import CliRunner
 
+from recmesh.cli.main import app
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
@@ -156,6 +158,20 @@ async def test_its_health_answers(model: dict[str, Any]) -> None:
         for service in ("", "recmesh.v1.ModelService"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_checks_of_models_find_nothing_to_mend(
+    model: dict[str, Any], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECMESH_HOME", str(home.root))
+    # How fast it is says nothing on a machine that runs tests.
+    words = ["model", "check", model["address"], "--json", "--skip", "latency"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = {one["check"]: one["status"] for one in json.loads(done.stdout)["checks"]}
+    assert "FAILED" not in found.values()
+    seen = ("contract", "determinism", "ordering", "batch-independence", "unknown", "cancellation")
+    assert {found[check] for check in seen} == {"PASSED"}
 
 
 @pytest.fixture
