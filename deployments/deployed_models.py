@@ -12,7 +12,6 @@ takes. Which version is live is not said here but by ``live.json`` beside the ar
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ from typing import Any, Self
 
 import structlog
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from recmesh.models.declaration import Name
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.file_lock import file_lock
+from recmesh.storage.toml_file import read_toml
 
 log = structlog.get_logger(__name__)
 
@@ -72,18 +72,7 @@ class DeployedModel(_Table):
         Raises:
             ConfigurationError: says which value breaks which rule.
         """
-        try:
-            return cls(**tomllib.loads(file.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{file} is not TOML: {error}") from error
-        except ValidationError as error:
-            broken = "; ".join(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (is {problem['input']!r})"
-                for problem in error.errors()
-            )
-            raise ConfigurationError(f"{file}: {broken}") from error
+        return read_toml(cls, file)
 
 
 @dataclass(frozen=True, slots=True)

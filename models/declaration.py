@@ -6,13 +6,12 @@ code, packaged with it, and read by whatever trains, checks or deploys the model
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recmesh.storage.errors import ConfigurationError
+from recmesh.storage.toml_file import read_toml
 
 FILE = "model.toml"
 
@@ -123,15 +122,4 @@ class ModelDeclaration(_Table):
         """
         if file.is_dir():
             file /= FILE
-        try:
-            return cls(**tomllib.loads(file.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{file} is not TOML: {error}") from error
-        except ValidationError as error:
-            broken = "; ".join(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (is {problem['input']!r})"
-                for problem in error.errors()
-            )
-            raise ConfigurationError(f"{file}: {broken}") from error
+        return read_toml(cls, file)
