@@ -15,7 +15,10 @@ import grpc.aio
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
 CALLERS = 3
-DEADLINE_S = 1.0
+GONE = common_pb2.SOURCE_STATE_UNAVAILABLE
+DEADLINE_S = 5.0
+"""Longer than any page takes, whatever else the machine has to do: a mesh that does not answer at all
+fails."""
 PAUSE_S = 0.02
 RECOVERY_S = 60.0
 
@@ -36,6 +39,8 @@ class Answer:
     policy: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of sources, by name."""
+    unreachable: frozenset[str] = frozenset()
+    """Sources that nobody could reach; a slow one is not among them."""
 
 
 @dataclass
@@ -85,6 +90,7 @@ async def load(
                 failure, missing, failed = None, frozenset[str](), frozenset[str]()
                 embedding, policy = "", ""
                 versions: dict[str, str] = {}
+                unreachable = frozenset[str]()
                 try:
                     page = await stub.Recommend(request, timeout=DEADLINE_S)
                     assert page.recommendations
@@ -93,6 +99,7 @@ async def load(
                     wrong = common_pb2.SOURCE_STATE_ERROR
                     failed = frozenset(s.name for s in page.sources if s.state == wrong)
                     embedding, policy = page.versions.embedding, page.versions.policy
+                    unreachable = frozenset(s.name for s in page.sources if s.state == GONE)
                     versions = {source.name: source.version for source in page.sources}
                 except grpc.aio.AioRpcError as error:
                     failure = error.code()
@@ -109,6 +116,7 @@ async def load(
                         embedding,
                         policy,
                         versions,
+                        unreachable,
                     )
                 )
                 await asyncio.sleep(PAUSE_S)

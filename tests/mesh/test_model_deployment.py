@@ -51,9 +51,11 @@ def status(mesh: RunningMesh, name: str = MODEL) -> dict[str, Any]:
 
 
 def nobody_noticed(seen: Load) -> None:
+    """No request failed, no model was gone or answered wrongly; a busy machine may make one late."""
     assert seen.answers
     assert Counter(answer.failure.name for answer in seen.answers if answer.failure) == {}
-    assert Counter(name for answer in seen.answers for name in answer.missing) == {}
+    assert Counter(name for answer in seen.answers for name in answer.failed) == {}
+    assert Counter(name for answer in seen.answers for name in answer.unreachable) == {}
 
 
 @pytest.fixture
@@ -179,7 +181,14 @@ def _deploys(mesh: RunningMesh, version: str, until: str) -> subprocess.Popen[st
     raise AssertionError(f"it never said {until!r}: {said}")
 
 
-@pytest.mark.parametrize("step", ["trying", "trial runs", "rolling out"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("trying", marks=pytest.mark.slow),
+        pytest.param("trial runs", marks=pytest.mark.slow),
+        "rolling out",
+    ],
+)
 async def test_killed_at_a_step_one_version_serves_and_deploying_again_works(
     mesh: RunningMesh, step: str
 ) -> None:
@@ -197,7 +206,7 @@ async def test_killed_at_a_step_one_version_serves_and_deploying_again_works(
         nobody_noticed(seen)
 
 
-@pytest.mark.parametrize("step", ["trying", "rolling out"])
+@pytest.mark.parametrize("step", [pytest.param("trying", marks=pytest.mark.slow), "rolling out"])
 async def test_interrupted_it_leaves_what_was(mesh: RunningMesh, step: str) -> None:
     old, new = live(mesh), candidate(mesh, seed=31 + len(step))
     async with load(mesh.address) as seen:
@@ -211,6 +220,7 @@ async def test_interrupted_it_leaves_what_was(mesh: RunningMesh, step: str) -> N
         nobody_noticed(seen)
 
 
+@pytest.mark.slow
 async def test_requirements_of_one_model_contradict_ours_and_break_nothing(
     mesh: RunningMesh,
 ) -> None:
