@@ -33,12 +33,15 @@ function checked(request) {
 /** A method of the service from a function of the request and of whether anybody still waits. */
 function unary(answer) {
   return async (call, respond) => {
-    const isOver = () => call.cancelled || new Date(call.getDeadline()) <= new Date();
+    const isLate = () => new Date(call.getDeadline()) <= new Date();
+    const isOver = () => call.cancelled || isLate();
     try {
       respond(null, await answer(call.request, isOver));
     } catch (error) {
       if (error instanceof NobodyWaits) {
-        respond({ code: grpc.status.CANCELLED, details: 'nobody waits for it' });
+        const { CANCELLED, DEADLINE_EXCEEDED } = grpc.status;
+        const code = isLate() ? DEADLINE_EXCEEDED : CANCELLED;
+        respond({ code, details: 'nobody waits for it' });
       } else if (error instanceof InvalidRequest) {
         respond({ code: grpc.status.INVALID_ARGUMENT, details: error.message });
       } else {

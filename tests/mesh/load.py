@@ -17,9 +17,9 @@ from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 CALLERS = 3
 GONE = common_pb2.SOURCE_STATE_UNAVAILABLE
 DEADLINE_S = 5.0
-"""Longer than any page takes, whatever else the machine has to do: a mesh that does not answer at all
-fails."""
-PAUSE_S = 0.02
+"""Longer than any page takes, whatever else the machine has to do; only silence fails."""
+PAUSE_S = 0.1
+"""Leaves the machine to what is tested: replicas that start."""
 RECOVERY_S = 60.0
 
 

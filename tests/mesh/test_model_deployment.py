@@ -51,7 +51,7 @@ def status(mesh: RunningMesh, name: str = MODEL) -> dict[str, Any]:
 
 
 def nobody_noticed(seen: Load) -> None:
-    """No request failed, no model was gone or answered wrongly; a busy machine may make one late."""
+    """No request failed, no model was gone or answered wrongly; one may be late."""
     assert seen.answers
     assert Counter(answer.failure.name for answer in seen.answers if answer.failure) == {}
     assert Counter(name for answer in seen.answers for name in answer.failed) == {}
@@ -140,6 +140,7 @@ async def test_a_broken_version_is_reported_and_the_old_one_serves_on(
     assert (history[-1]["did"], history[-1]["version"]) == ("failed to deploy", broken)
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_rolled_out_is_put_back(mesh: RunningMesh) -> None:
     """A version that came up before is not tried, so this one breaks in the rollout itself."""
     first, second = live(mesh), candidate(mesh, seed=13)
@@ -206,7 +207,8 @@ async def test_killed_at_a_step_one_version_serves_and_deploying_again_works(
         nobody_noticed(seen)
 
 
-@pytest.mark.parametrize("step", [pytest.param("trying", marks=pytest.mark.slow), "rolling out"])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["trying", "rolling out"])
 async def test_interrupted_it_leaves_what_was(mesh: RunningMesh, step: str) -> None:
     old, new = live(mesh), candidate(mesh, seed=31 + len(step))
     async with load(mesh.address) as seen:

@@ -12,7 +12,7 @@ from tests.mesh.conftest import RunningMesh
 from tests.mesh.load import RECOVERY_S, load
 from tests.small_world import train
 
-pytestmark = [pytest.mark.mesh, pytest.mark.milvus]
+pytestmark = [pytest.mark.mesh, pytest.mark.milvus, pytest.mark.slow]
 
 MODEL = "cf"
 THREE = """
