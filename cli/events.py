@@ -23,7 +23,8 @@ from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.events_prune import prune_command
-from recmesh.cli.written_data import local_writer, opened_database
+from recmesh.cli.local_writer import local_writer
+from recmesh.cli.written_data import opened_database
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.validation import validate
 from recmesh.storage.errors import UnavailableError

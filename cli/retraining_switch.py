@@ -8,10 +8,10 @@ from pathlib import Path
 
 from recmesh.cli import embed_switch
 from recmesh.cli.up import apply
+from recmesh.deployments.address_book import Role
 from recmesh.deployments.applications import ApplicationState
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
-from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
 from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.embedding_registry import EmbeddingRegistry
@@ -85,7 +85,7 @@ def take_over(home: Home, models: Sequence[str]) -> TakenOver:
         elif table.version:
             said.append(f"{model} stays at {table.version}: {running.config} pins it")
         else:
-            own = ORCHESTRATOR if table.placement == "orchestrator" else model
+            own = Role.ORCHESTRATOR.value if table.placement == "orchestrator" else model
             applications.setdefault(own, []).append(model)
     if EMBEDDER in models and not running.index_uri:
         said.append("it searches the new vectors after: recmesh down && recmesh up")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from recmesh.cli.written_data import local_writer
+from recmesh.cli.local_writer import local_writer
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.validation import validate
 from recmesh.storage.erasure import ErasureCheck, search_files

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
-from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.storage.catalog_log import CatalogLog
 from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.database import Database
@@ -17,30 +15,12 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.errors import NotFoundError
 from recmesh.storage.home import Home
-from recmesh.storage.signing_keys import SigningKeys
 
 
 def mesh_config(home: Home) -> MeshConfig:
     """The running mesh's settings, or the packaged file's; the environment overrides both."""
     running = running_mesh(home)
     return MeshConfig.load(Path(running.config) if running else DEFAULT_CONFIG, home)
-
-
-def local_writer(home: Home) -> CatalogWriter:
-    """A writer in this process, for when no mesh runs. It indexes nothing, and is to be started."""
-    config = mesh_config(home)
-    keys = SigningKeys.load_or_make(config.attribution.keys_of(home))
-    return CatalogWriter(
-        home,
-        config.database.uri,
-        None,
-        "",
-        AttributionTokens(keys),
-        policy=config.orchestrator.policy_file,
-        campaigns=config.campaigns,
-        decisions=config.decisions,
-        events=config.events,
-    )
 
 
 def opened_database(home: Home) -> Database | None:

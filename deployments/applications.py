@@ -11,15 +11,13 @@ import ray
 from ray import serve
 from ray.exceptions import RayError
 
-from recmesh.deployments.address_book import Announcement, address_book
-from recmesh.deployments.catalog_app import NAME as CATALOG
+from recmesh.deployments.address_book import Announcement, Role, address_book
 from recmesh.deployments.model_app import PREFIX, application_of
-from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
 from recmesh.storage.errors import UnavailableError
 
 POLL_S = 0.2
 ANSWER_S = 10.0
-OURS = (ORCHESTRATOR, CATALOG)
+OURS = (Role.ORCHESTRATOR.value, Role.CATALOG.value)
 """Applications that are no models'."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 RUNNING = "RUNNING"

@@ -36,7 +36,7 @@ from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 from recmesh.v1 import campaign_ledger_pb2, catalog_log_pb2, decision_log_pb2
 
-NAME = "catalog"
+NAME = Role.CATALOG.value
 """Name of the Serve application, of its deployment, and in the address book."""
 LEDGER = campaign_ledger_pb2.DESCRIPTOR.services_by_name["CampaignLedgerService"]
 DECISIONS = decision_log_pb2.DESCRIPTOR.services_by_name["DecisionLogService"]

@@ -31,7 +31,7 @@ from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 
-NAME = "orchestrator"
+NAME = Role.ORCHESTRATOR.value
 """Name of the Serve application, of its deployment, and in the address book."""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import numpy as np
 
+from recmesh.deployments.address_book import Role
 from recmesh.deployments.applications import states
-from recmesh.deployments.orchestrator_app import NAME as ORCHESTRATOR
 from recmesh.storage.errors import UnavailableError
 from recmesh.v1 import trial_pb2, trial_pb2_grpc
 
@@ -102,7 +102,7 @@ def read_trials(model: str = "") -> list[TrialState]:
     addresses = [
         replica.address
         for state in states()
-        if state.name == ORCHESTRATOR
+        if state.name == Role.ORCHESTRATOR
         for replica in state.replicas
     ]
     answered = False

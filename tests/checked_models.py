@@ -99,7 +99,7 @@ class Endless(CleanModel):
 
     def score(self, context: Context, item_ids: Sequence[str]) -> Float32:
         if len(item_ids) > HEAVY:
-            time.sleep(1.5)
+            time.sleep(0.5)
         return super().score(context, item_ids)
 
 

@@ -121,6 +121,7 @@ async def test_two_owners_deploy_at_the_same_moment(mesh: RunningMesh) -> None:
         nobody_noticed(seen)
 
 
+@pytest.mark.slow
 async def test_a_broken_version_is_reported_and_the_old_one_serves_on(
     mesh: RunningMesh, broken: str
 ) -> None:
