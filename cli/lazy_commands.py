@@ -1,17 +1,20 @@
 """A command group whose commands are imported when they are called.
 
 Training, tuning and drawing need libraries that take seconds to import; `recmesh call` needs none
-of them.
+of them, and a list of commands is read from their sources.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 COMMANDS: dict[str, str] = {
     "datasets": "recmesh.cli.datasets:datasets_app",
@@ -44,10 +47,45 @@ COMMANDS: dict[str, str] = {
 """Where each command is, in the order of ``--help``: a function, or an application of its own."""
 
 
+def described(place: str) -> str:
+    """What a command says of itself, without importing it.
+
+    That is the docstring of its function, or the ``help`` of its application, or else the docstring
+    of the application's callback.
+    """
+    module, _, attribute = place.partition(":")
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    callback = ""
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        match node:
+            case ast.FunctionDef(name=name) if name == attribute:
+                return ast.get_docstring(node) or ""
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(keywords=keywords)) if (
+                name == attribute
+            ):
+                for keyword in keywords:
+                    if keyword.arg == "help":
+                        return str(ast.literal_eval(keyword.value))
+            case ast.FunctionDef(decorator_list=[ast.Call(func=ast.Attribute(attr="callback"))]):
+                callback = ast.get_docstring(node) or ""
+    return callback
+
+
 class LazyCommands(TyperGroup):
     """The group of ``recmesh``."""
 
     places: Mapping[str, str] = COMMANDS
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help of the group, with a line for each command."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names, in the order of ``--help``."""
@@ -58,6 +96,8 @@ class LazyCommands(TyperGroup):
         place = self.places.get(cmd_name)
         if place is None:
             return None
+        if self._listing:
+            return TyperCommand(cmd_name, help=described(place))
         module, _, attribute = place.partition(":")
         found = getattr(import_module(module), attribute)
         if not isinstance(found, typer.Typer):
