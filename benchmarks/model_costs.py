@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.model_calls import KINDS, SEARCH, Asked, Page, ask
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.home import Home
 
 MEASURES: dict[str, list[str]] = {

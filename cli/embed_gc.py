@@ -16,9 +16,8 @@ from recmesh.cli.index_server import index_server
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
-from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion, State
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex

@@ -19,9 +19,8 @@ from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import MeshRecord, running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
-from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion, State
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion, State
 from recmesh.storage.errors import RecMeshError, UnavailableError
 from recmesh.storage.home import Home
 

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
+from recmesh.cli.actor import By, actor
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.cli.experiment_create import By, actor, create_command
+from recmesh.cli.experiment_create import create_command
 from recmesh.cli.experiment_results import analyze_command, status_command
 from recmesh.orchestrator.experiments.experiment import BUCKETS, Experiment
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore, StoredExperiments

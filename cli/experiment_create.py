@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import tomli_w
 import typer
 
+from recmesh.cli.actor import By, actor
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.ready_version import require_ready
 from recmesh.cli.served_policy import served_policy
@@ -30,18 +30,6 @@ from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.embedding_registry import EmbeddingRegistry, State
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError
 from recmesh.storage.home import Home
-
-By = Annotated[str, typer.Option(help="Who does it, for the history. Default: your user name.")]
-
-
-def actor(by: str) -> str:
-    """Who changes something."""
-    if by:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 @dataclass(frozen=True)

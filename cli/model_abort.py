@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from recmesh.cli.actor import By, actor
 from recmesh.cli.canary_experiment import running_canary
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.cli.experiment_create import By, actor
 from recmesh.cli.trial_stage import give_up
 from recmesh.deployments.applications import remove, states
 from recmesh.deployments.mesh_record import running_mesh

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from recmesh.cli.actor import By, actor
 from recmesh.cli.canary_experiment import canary_file, most_percent, running_canary, weighed
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.cli.experiment_create import By, actor, create_experiment
+from recmesh.cli.experiment_create import create_experiment
 from recmesh.cli.model_shadow import VersionText
 from recmesh.cli.named_version import NamedVersion, named_version
 from recmesh.cli.ready_version import require_ready

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recmesh.cli.experiment_create import By
+from recmesh.cli.actor import By
 from recmesh.cli.owners_command import owners_command
 from recmesh.deployments.deploy_model import Deployment, deploy_model
 from recmesh.deployments.deployed_models import DeployedModel

@@ -18,8 +18,8 @@ from typing import Annotated
 
 import typer
 
+from recmesh.cli.actor import By
 from recmesh.cli.canary_experiment import running_canary
-from recmesh.cli.experiment_create import By
 from recmesh.cli.model_abort import abort
 from recmesh.cli.named_version import named_version
 from recmesh.cli.owners_command import owners_command

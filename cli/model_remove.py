@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recmesh.cli.experiment_create import By
+from recmesh.cli.actor import By
 from recmesh.cli.owners_command import owners_command
 from recmesh.cli.served_policy import served_policy
 from recmesh.deployments.remove_model import remove_model

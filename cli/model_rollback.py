@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recmesh.cli.experiment_create import By
+from recmesh.cli.actor import By
 from recmesh.cli.model_deploy import said
 from recmesh.cli.owners_command import owners_command
 from recmesh.deployments.deploy_model import roll_back_model

@@ -19,8 +19,8 @@ from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.deployments.tls_files import read_pair
 from recmesh.models.folder import model_named
 from recmesh.models.registry import loader
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
 

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from recmesh.cli.actor import By, actor
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.cli.experiment_create import By, actor
 from recmesh.cli.named_version import NamedVersion, named_version
 from recmesh.cli.page_clicks import page_clicks
 from recmesh.cli.required_mesh import required_mesh

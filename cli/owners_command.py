@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
+from recmesh.cli.actor import actor
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.deploying_progress import DeployingProgress
-from recmesh.cli.experiment_create import actor
 from recmesh.deployments.owners_mesh import OwnersMesh
 from recmesh.storage.home import Home
 

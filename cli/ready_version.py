@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from recmesh.models.registry import check_known
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import ConfigurationError
 
 

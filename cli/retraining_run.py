@@ -34,10 +34,9 @@ from recmesh.offline.retraining.plan import Order, Plan
 from recmesh.offline.retraining.report import ModelReport, Outcome, Report
 from recmesh.offline.retraining.run_record import Trained, only_retraining
 from recmesh.offline.retraining.sanity import Sample, checked
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion
 from recmesh.storage.errors import (
     DataError,
     NotFoundError,

@@ -12,9 +12,8 @@ from recmesh.deployments.address_book import Role
 from recmesh.deployments.applications import ApplicationState
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import running_mesh
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
-from recmesh.storage.embedding_registry import EmbeddingRegistry
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry
 from recmesh.storage.errors import ConfigurationError, RecMeshError
 from recmesh.storage.home import Home
 

@@ -25,11 +25,11 @@ from recmesh.offline.diagnosis.serving_log import Float32, ServingLog
 from recmesh.orchestrator.decisions.decision import Decision
 from recmesh.orchestrator.decisions.decision_record import opened
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.decision_log import DecisionLog, DecisionSpan
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import DataError, NotFoundError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.home import Home

@@ -20,12 +20,10 @@ from recmesh.cli.deploying_progress import DeployingProgress
 from recmesh.cli.sample_slates import print_sample_slates
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
-from recmesh.deployments.applications import OURS, RUNNING, deploy
+from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, OURS, RUNNING, Watch, deploy
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_host import (
-    DEPLOY_TIMEOUT_S,
     HostedMesh,
-    Watch,
     hosted_mesh,
     targets,
 )

@@ -15,6 +15,7 @@ from recmesh.deployments.address_book import Announcement, Role, address_book
 from recmesh.deployments.model_app import PREFIX, application_of
 from recmesh.storage.errors import UnavailableError
 
+DEPLOY_TIMEOUT_S = 120.0
 POLL_S = 0.2
 ANSWER_S = 10.0
 OURS = (Role.ORCHESTRATOR.value, Role.CATALOG.value)
@@ -47,6 +48,10 @@ class ApplicationState:
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
         return asdict(self)
+
+
+Watch = Callable[[str, list[ApplicationState]], None]
+"""Told what is being done, and how the applications are while they start."""
 
 
 def _last_line(message: str) -> str:

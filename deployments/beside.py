@@ -13,9 +13,14 @@ from pathlib import Path
 from ray import serve
 from ray.exceptions import RayError
 
-from recmesh.deployments.applications import RUNNING, ApplicationState, deploy, remove
+from recmesh.deployments.applications import (
+    DEPLOY_TIMEOUT_S,
+    RUNNING,
+    ApplicationState,
+    deploy,
+    remove,
+)
 from recmesh.deployments.mesh_config import MeshConfig, declared_table
-from recmesh.deployments.mesh_host import DEPLOY_TIMEOUT_S, LOOPBACK
 from recmesh.deployments.mesh_record import MeshRecord
 from recmesh.deployments.model_app import application_of, model_application
 from recmesh.deployments.ray_cluster import joined_cluster
@@ -49,8 +54,9 @@ def deploy_beside(
     config = MeshConfig.load(Path(running.config), home)
     # One is enough to begin with; load adds others.
     table = (config.models.get(name) or declared_table(name)).model_copy(update={"min_replicas": 1})
-    host = "" if config.ray.address else LOOPBACK
-    target = model_application(name, table, home, host, version=version, beside=True)
+    target = model_application(
+        name, table, home, config.replicas_host, version=version, beside=True
+    )
     with joined_cluster(home, running.ray_address):
         there = application_of(name, version) in serve.status().applications
         try:

@@ -30,8 +30,8 @@ from recmesh.deployments.mesh_config import (
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.orchestrator.attribution_token import AttributionTokens
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.model_client import ModelClient
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 from recmesh.v1 import campaign_ledger_pb2, catalog_log_pb2, decision_log_pb2

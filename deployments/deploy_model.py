@@ -28,20 +28,19 @@ from dataclasses import dataclass
 from ray import serve
 from ray.exceptions import RayError
 
-from recmesh.deployments.applications import RUNNING
+from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, RUNNING
 from recmesh.deployments.deployed_models import OwnReplicas
 from recmesh.deployments.mesh_config import ModelTable
 from recmesh.deployments.model_app import TRIAL, ModelRun, application_of
 from recmesh.deployments.owners_mesh import OwnersMesh
 from recmesh.deployments.ray_cluster import joined_cluster
 from recmesh.deployments.rollout import (
-    DEPLOY_TIMEOUT_S,
     INSTALL_TIMEOUT_S,
     roll_out,
     runs,
     state_of,
 )
-from recmesh.orchestrator.index_source import EMBEDDER
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError, UnavailableError
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh
-from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion
 from recmesh.storage.errors import RecMeshError
 
 log = structlog.get_logger(__name__)

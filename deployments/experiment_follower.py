@@ -17,12 +17,11 @@ from recmesh.orchestrator.experiments.served_experiments import (
     ServedExperiments,
     makings_key,
 )
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_panel import BESIDE
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.policy_store import PolicyStore
-from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion
 from recmesh.storage.errors import RecMeshError
 
 log = structlog.get_logger(__name__)

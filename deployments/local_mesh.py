@@ -25,8 +25,8 @@ from recmesh.deployments.orchestrator_server import (
 )
 from recmesh.models.registry import known_models
 from recmesh.orchestrator.attribution_token import AttributionTokens
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_process import MilvusProcess
 from recmesh.storage.signing_keys import SigningKeys

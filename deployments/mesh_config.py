@@ -27,6 +27,7 @@ from recmesh.storage.home import Home
 
 log = structlog.get_logger(__name__)
 
+LOOPBACK = "127.0.0.1"
 DEFAULT_CONFIG = Path(__file__).with_name("mesh.toml")
 PREFIX = "RECMESH_"
 NESTED = "__"
@@ -178,6 +179,14 @@ class MeshConfig(BaseSettings):
     decisions: DecisionsTable = DecisionsTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)
+
+    @property
+    def replicas_host(self) -> str:
+        """Where replicas listen; empty: wherever others in the cluster reach them.
+
+        On a cluster of our own nothing but the edge needs to be seen from other machines.
+        """
+        return "" if self.ray.address else LOOPBACK
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ray import serve
 
 from recmesh.deployments import applications, envoy_config
 from recmesh.deployments.address_book import AddressBookClient, Role
-from recmesh.deployments.applications import ApplicationState
+from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, ApplicationState, Watch
 from recmesh.deployments.catalog_app import NAME as CATALOG
 from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.discovery import follow
@@ -39,13 +39,8 @@ from recmesh.storage.milvus_process import MilvusProcess
 
 log = structlog.get_logger(__name__)
 
-DEPLOY_TIMEOUT_S = 120.0
 EDGE_TIMEOUT_S = 20.0
 POLL_S = 0.1
-LOOPBACK = "127.0.0.1"
-
-Watch = Callable[[str, list[ApplicationState]], None]
-"""Told what is being done, and how the applications are while they start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +54,7 @@ class HostedMesh:
 
 def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTarget]:
     """Everything the configuration names; models that were never trained are left out, said."""
-    # On a cluster of our own nothing but the edge needs to be seen from other machines.
-    host = "" if config.ray.address else LOOPBACK
+    host = config.replicas_host
     found = [
         orchestrator_application(config, home, index_uri, host),
         catalog_application(config, home, index_uri, host),

@@ -22,9 +22,9 @@ from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
 from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.models.model import Model
 from recmesh.models.registry import check_known, loader
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.model_panel import BESIDE
 from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.home import Home
 
 PREFIX = "model-"

@@ -30,7 +30,6 @@ from recmesh.models.registry import loader
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignLedger
 from recmesh.orchestrator.experiments.experiment_store import ExperimentStore
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
@@ -39,7 +38,7 @@ from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.embedding_registry import EmbeddingRegistry, EmbeddingVersion
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion
 from recmesh.storage.errors import NotFoundError, RecMeshError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recmesh.deployments.applications import ApplicationState
+from recmesh.deployments.applications import ApplicationState, Watch
 from recmesh.deployments.deployed_models import DeployedModel, DeployedModels, OwnReplicas
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig, ModelTable
-from recmesh.deployments.mesh_host import LOOPBACK, Watch
 from recmesh.deployments.mesh_record import MeshRecord, running_mesh
 from recmesh.deployments.model_app import ModelRun, model_run
 from recmesh.deployments.open_registry import open_registry
@@ -100,8 +99,9 @@ class OwnersMesh:
     def run(self, name: str, table: ModelTable, version: str, beside: str = "") -> ModelRun:
         """A version as Serve is to run it here. Raises NotFoundError."""
         config = MeshConfig.load(self.file, self.home)
-        host = "" if config.ray.address else LOOPBACK
-        return model_run(name, table, self.home, host, version=version, beside=beside)
+        return model_run(
+            name, table, self.home, config.replicas_host, version=version, beside=beside
+        )
 
     def served_version(self, name: str, state: ApplicationState | None) -> str:
         """What replicas of a model serve now; where none does, the live version.

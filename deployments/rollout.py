@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ray import serve
 
 from recmesh.deployments.applications import (
+    DEPLOY_TIMEOUT_S,
     FAILED,
     POLL_S,
     RUNNING,
@@ -24,7 +25,6 @@ from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.model_app import ModelRun
 from recmesh.storage.errors import RecMeshError, UnavailableError
 
-DEPLOY_TIMEOUT_S = 120.0
 INSTALL_TIMEOUT_S = 600.0
 """Added where replicas install requirements of their own first."""
 DESCRIBE_TIMEOUT_S = 5.0

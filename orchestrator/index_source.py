@@ -17,7 +17,7 @@ import numpy.typing as npt
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.found import NOTHING, Found
 from recmesh.orchestrator.mesh import Mesh
-from recmesh.storage.embedding_registry import EmbeddingVersion
+from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingVersion
 from recmesh.storage.index_filter import AnyOf, Between, Condition, IndexFilter, storable
 from recmesh.storage.vector_index import Hits, IndexQuery, VectorIndex
 from recmesh.storage.vector_schema import ITEM_INDEX
@@ -26,7 +26,6 @@ from recmesh.v1 import common_pb2, model_pb2
 Float32 = npt.NDArray[np.float32]
 
 VECTOR_INDEX = "vector-index"
-EMBEDDER = "nlp"
 UNAVAILABLE = common_pb2.SOURCE_STATE_UNAVAILABLE
 
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.found import NOTHING, Found
 from recmesh.orchestrator.index_source import (
-    EMBEDDER,
     VECTOR_INDEX,
     OpenIndex,
     embed,
@@ -25,6 +24,7 @@ from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_source import proposals, retrieve_request
 from recmesh.orchestrator.relevance_feedback import moved_query
 from recmesh.orchestrator.search_fusion import fuse, share_of_best
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.vector_index import Hits, IndexQuery
 from recmesh.storage.vector_schema import VECTOR
 from recmesh.storage.word_analysis import DEFAULT_LANGUAGE, analysed_query

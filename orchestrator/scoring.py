@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.blend import ScoreMatrix, score_matrix
-from recmesh.orchestrator.index_source import EMBEDDER, VECTOR_INDEX
+from recmesh.orchestrator.index_source import VECTOR_INDEX
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_trials.seen import Seen
 from recmesh.orchestrator.retrieval import POPULAR, Candidates
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.v1 import common_pb2, model_pb2
 
 Int32 = npt.NDArray[np.int32]

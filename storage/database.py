@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from recmesh.storage.errors import ConfigurationError, UnavailableError
@@ -95,7 +93,8 @@ class Database:
         reader = _seeing_one_state(_postgresql(uri)) if uri else _sqlite(file, write=False)
         database = cls(None, reader, None)
         try:
-            revision = database._revision()
+            with database.reading() as connection:
+                revision = _revision(connection)
         except BaseException:
             database.close()
             raise
@@ -108,14 +107,6 @@ class Database:
             "an earlier release wrote the database; bring it up to date by starting this one: "
             "recmesh up"
         )
-
-    def _revision(self) -> str | None:
-        """The last migration that was made; None: there are no tables."""
-        with self.reading() as connection:
-            if not sa.inspect(connection).has_table("alembic_version"):
-                return None
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-        return None if found is None else str(found)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -152,12 +143,18 @@ class Database:
                 autocommit.exec_driver_sql(f"VACUUM {', '.join(tables)}")
 
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.set_main_option("path_separator", "os")
         with self.writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            if _revision(connection) == REVISION:
+                return
+            # Seldom needed, and slow to import for a command that only writes a row.
+            from alembic import command
+            from alembic.config import Config
+
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.set_main_option("path_separator", "os")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -168,6 +165,14 @@ class Database:
             self._writer.dispose()
         if self._lock is not None:
             self._lock.close()
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """The last migration that was made; None: there are no tables."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
 
 
 @contextmanager

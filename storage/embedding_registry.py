@@ -26,6 +26,8 @@ from typing import Any
 
 from recmesh.storage.errors import ConfigurationError, DataError, NotFoundError
 
+EMBEDDER = "nlp"
+"""The model whose vectors the index holds."""
 DRAINED_S = 60.0
 """A retired version is spoken and kept current for so long: nobody asks for it any more then."""
 

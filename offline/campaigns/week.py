@@ -40,7 +40,6 @@ from recmesh.orchestrator.campaigns.forecast import forecast
 from recmesh.orchestrator.campaigns.pacing import PacingSettings, Prices
 from recmesh.orchestrator.campaigns.reach import Audiences, room_per_day
 from recmesh.orchestrator.campaigns.traffic_profile import TrafficProfile
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.model_panel import ModelPanel
@@ -48,6 +47,7 @@ from recmesh.orchestrator.policy import Policy
 from recmesh.storage.campaign_ledger import SlotLedger
 from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import ConfigurationError, DataError, UnavailableError
 from recmesh.storage.event_log import EventLog
 

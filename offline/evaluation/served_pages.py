@@ -14,11 +14,11 @@ from recmesh.models.model import Int64, Model, Progress, TrainedModel
 from recmesh.offline.evaluation.cold_cases import Case, ColdPeriod
 from recmesh.offline.evaluation.served_scores import SURFACE
 from recmesh.offline.evaluation.trained_index import trained_index
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recommend import recommend
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.v1 import recommendation_pb2
 
 PATIENCE_S = 10.0

@@ -22,9 +22,9 @@ from recmesh.offline.retraining.comparison import (
     period_to_judge,
 )
 from recmesh.offline.retraining.parameter_search import Searched, search_parameters
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import Artifact
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import RecMeshError
 
 

@@ -9,9 +9,9 @@ from recmesh.models.nlp.encoder import Encoder, resolved
 from recmesh.models.registry import code_version
 from recmesh.offline.retraining.candidate import kept_decisions
 from recmesh.offline.retraining.run_record import Key, RunRecord
-from recmesh.orchestrator.index_source import EMBEDDER
 from recmesh.storage.artifacts import Artifact, ArtifactStore
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.embedding_registry import EMBEDDER
 from recmesh.storage.errors import ArtifactError, NotFoundError
 from recmesh.storage.home import Home
 
