@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tomllib
 from collections.abc import AsyncIterator, Iterator
@@ -27,30 +26,15 @@ from recmesh.storage.errors import InvalidRequestError, UnsupportedError
 from recmesh.storage.home import Home
 from recmesh.storage.ingest import ingest
 from recmesh.v1 import common_pb2, model_pb2, recommendation_pb2, recommendation_pb2_grpc
+from tests.node_model import ENDS_S, EXAMPLE, NAME, installed_node, node_model
 from tests.small_world import NOW_UNIX_S, write_table
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "node-model"
-NAME = "specialty-popularity"
-ENDS_S = 20
 SPECIALTIES = ("cardiology", "oncology")
 
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    """The program; its libraries are installed."""
-    found = shutil.which("node")
-    npm = shutil.which("npm")
-    if found is None or npm is None:
-        pytest.skip("node and npm are not installed: a model in Node.js cannot be run")
-    done = subprocess.run(
-        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
-        cwd=EXAMPLE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return found
+    return installed_node()
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +66,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def model(node: str, home: Home) -> Iterator[dict[str, Any]]:
-    """What the server says once it serves, and its process."""
-    process = subprocess.Popen(
-        [node, "server.js", str(home.dataset)], cwd=EXAMPLE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield {**json.loads(process.stdout.readline()), "process": process}
-    finally:
-        process.kill()
-        process.wait(ENDS_S)
+    with node_model(node, home.dataset) as serving:
+        yield serving
 
 
 @pytest.fixture

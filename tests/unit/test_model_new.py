@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,6 +81,17 @@ def test_in_the_house_it_is_a_folder_a_test_and_a_line(house: Path) -> None:
     assert all(Path(file).is_file() for file in said["files"])
     assert ModelDeclaration.load(house / "models" / "co_readers").name == "co-readers"
     assert sorted(path.name for path in house.iterdir()) == ["models", "pyproject.toml", "tests"]
+
+
+def test_its_own_integration_checks_the_model_with_commands_there_are(house: Path) -> None:
+    new("co-readers", "--into", str(house), "--standalone")
+    workflow = (house / "co-readers" / ".github" / "workflows" / "checks.yml").read_text()
+    commands = [shlex.split(line) for line in re.findall(r"- run: recmesh (.*)", workflow)]
+    assert ["model", "check", "co-readers", "--junit", "checks.xml"] in commands
+    for words in commands:
+        # Options are parsed before --help stops the command.
+        done = CliRunner().invoke(app, [*words, "--help"])
+        assert done.exit_code == 0, done.output
 
 
 def test_a_line_that_is_there_is_not_added_again(house: Path) -> None:
