@@ -10,6 +10,7 @@ from recmesh.deployments.grpc_service import add_service
 from recmesh.deployments.swipe_methods import ReadUp, SwipeMethods
 from recmesh.deployments.trial_methods import TrialMethods
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.overload.priority_gate import PriorityGate
 from recmesh.orchestrator.recommend import recommend
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
 
@@ -24,6 +25,7 @@ def edge_server(
     writer: CatalogWriter | None = None,
     recorder: ActionRecorder | None = None,
     read_up: ReadUp | None = None,
+    gate: PriorityGate | None = None,
 ) -> GrpcServer:
     """A server, not started yet, with every service callers may use.
 
@@ -33,6 +35,7 @@ def edge_server(
             to its own application.
         recorder: of what users do with cards, which runs; None: nothing is recorded.
         read_up: reads the event log to its end; None: there is none.
+        gate: at which requests for pages take their turn; None: all are worked on at once.
     """
 
     async def answer(
@@ -43,7 +46,7 @@ def edge_server(
     server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
     swipe = SwipeMethods(mesh, server.meter, recorder, read_up)
     unary = {"Recommend": answer, **ExplainMethods(mesh).offered}
-    add_service(server, RECOMMENDATION, unary, checked=True, streams=swipe.streams)
+    add_service(server, RECOMMENDATION, unary, checked=True, streams=swipe.streams, gate=gate)
     feedback = writer.feedback if writer else None
     add_service(
         server,

@@ -24,7 +24,9 @@ from recmesh.deployments.call_meter import CallMeter
 from recmesh.deployments.grpc_errors import abort
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.validation import validate
-from recmesh.storage.errors import InvalidRequestError, UnsupportedError
+from recmesh.orchestrator.overload.priority import Priority
+from recmesh.orchestrator.overload.priority_gate import PriorityGate
+from recmesh.storage.errors import InvalidRequestError, OverloadedError, UnsupportedError
 
 Method = Callable[[Any, float], Awaitable[Message]]
 """From a request and the seconds its caller still waits (infinite: for ever) to a response."""
@@ -34,6 +36,9 @@ StreamMethod = Callable[[AsyncIterator[Any]], AsyncGenerator[Message, None]]
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
+
+PRIORITY_KEY = "x-recmesh-priority"
+"""Metadata that says how much a call matters: critical, normal or batch."""
 
 UNMETERED = ("Describe", "ReadChanges", "ReadEvents", "ReadPacing", "ReadTrials", "Swipe")
 """Asked all the time by everybody, or open and idle most of the time: counting them would hide the
@@ -57,8 +62,7 @@ def _unary(method: Method, request_type: type[Message], checked: bool, meter: Ca
         started_s = meter.begin()
         try:
             request = _parsed(raw, request_type, checked)
-            remaining_s = context.time_remaining()
-            response = await method(request, math.inf if remaining_s is None else remaining_s)
+            response = await method(request, _remaining_s(context))
             return response.SerializeToString()
         except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
             await abort(context, error)
@@ -66,6 +70,35 @@ def _unary(method: Method, request_type: type[Message], checked: bool, meter: Ca
             meter.end(started_s)
 
     return handle
+
+
+def _gated(handle: Any, gate: PriorityGate) -> Any:
+    """Calls take their turn before anything is done for them."""
+
+    async def take_turn(raw: bytes, context: Context) -> bytes:
+        try:
+            await gate.enter(_priority(context), _remaining_s(context))
+        except OverloadedError as error:
+            await abort(context, error)
+        try:
+            answer: bytes = await handle(raw, context)
+            return answer
+        finally:
+            gate.leave()
+
+    return take_turn
+
+
+def _remaining_s(context: Context) -> float:
+    remaining_s = context.time_remaining()
+    return math.inf if remaining_s is None else remaining_s
+
+
+def _priority(context: Context) -> Priority:
+    for key, value in context.invocation_metadata() or ():
+        if key == PRIORITY_KEY:
+            return Priority.named(str(value))
+    return Priority.NORMAL
 
 
 def _stream(
@@ -104,6 +137,7 @@ def add_service(
     *,
     checked: bool,
     streams: Mapping[str, StreamMethod] | None = None,
+    gate: PriorityGate | None = None,
 ) -> None:
     """Registers a service.
 
@@ -114,14 +148,16 @@ def add_service(
         checked: whether requests are held against the contract's validation rules; true
             where requests enter, false between parts of the mesh.
         streams: generators of the methods on offer whose callers send a stream.
+        gate: at which unary calls take their turn; None: all are worked on at once.
     """
     handlers: dict[str, Any] = {}
     for method in service.methods:
         offered = methods.get(method.name)
         meter = CallMeter() if method.name in UNMETERED else server.meter
         if offered is not None:
+            handle = _unary(offered, GetMessageClass(method.input_type), checked, meter)
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary(offered, GetMessageClass(method.input_type), checked, meter)
+                handle if gate is None else _gated(handle, gate)
             )
         elif method.name in (streams or {}):
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(

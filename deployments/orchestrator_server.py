@@ -23,6 +23,7 @@ from recmesh.deployments.event_follower import EventFollower
 from recmesh.deployments.experiment_follower import ExperimentFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
+from recmesh.deployments.loop_watch import watch_loop
 from recmesh.deployments.pacing_follower import PacingFollower
 from recmesh.deployments.policy_follower import PolicyFollower
 from recmesh.deployments.trial_stopper import TrialStopper
@@ -34,6 +35,8 @@ from recmesh.orchestrator.live_snapshot import LiveSnapshot
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.model_panel import BESIDE, ModelPanel
+from recmesh.orchestrator.overload.adaptive_limit import AdaptiveLimit
+from recmesh.orchestrator.overload.priority_gate import PriorityGate
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import ArtifactStore
@@ -178,7 +181,10 @@ class OrchestratorServer:
         await self._follow_experiments(policies, mesh, index)
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
-        self.server = edge_server(mesh, self._writer, recorder, read_up)
+        gate = PriorityGate(AdaptiveLimit())
+        watching = asyncio.create_task(watch_loop(gate.limit), name="watch-loop")
+        self._closing.callback(watching.cancel)
+        self.server = edge_server(mesh, self._writer, recorder, read_up, gate)
         self.policy_version = policy.version
         return await self.server.start(address)
 

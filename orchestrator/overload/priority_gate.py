@@ -1,0 +1,108 @@
+"""Lets in as many requests as can be worked on, the important ones first; the rest is turned away.
+
+Whoever is turned away is told at once, or after a wait that is short against their deadline, and
+has cost nearly nothing: work is spent on requests that will be answered in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from typing import NoReturn
+
+from recmesh.orchestrator.overload.adaptive_limit import AdaptiveLimit
+from recmesh.orchestrator.overload.priority import Priority
+from recmesh.storage.errors import OverloadedError
+
+PATIENCE_S = 0.1
+"""The longest wait for a turn."""
+PATIENCE_SHARE = 0.25
+"""The most of a request's remaining time that it waits."""
+
+Turn = asyncio.Future[None]
+
+
+class PriorityGate:
+    """Belongs to one event loop. A :meth:`leave` follows every :meth:`enter` that returned."""
+
+    def __init__(self, limit: AdaptiveLimit) -> None:
+        self.limit = limit
+        self.working = 0
+        """Requests that were let in and have not left."""
+        self.shed: Counter[Priority] = Counter()
+        """Requests that were turned away, since the start."""
+        self._waiting: dict[Priority, deque[Turn]] = {p: deque() for p in Priority}
+
+    async def enter(self, priority: Priority, remaining_s: float) -> None:
+        """Returns when the request may be worked on.
+
+        Args:
+            priority: as many wait as work; one more takes the place of a less important one.
+            remaining_s: until its deadline.
+
+        Raises:
+            OverloadedError: its turn did not come.
+        """
+        if self.working < self.limit.at_once and not self._first():
+            self._let_in()
+            return
+        if sum(map(len, self._waiting.values())) >= self.limit.at_once:
+            self._make_room(priority)
+        turn: Turn = asyncio.get_running_loop().create_future()
+        self._waiting[priority].append(turn)
+        try:
+            async with asyncio.timeout(min(PATIENCE_S, PATIENCE_SHARE * remaining_s)):
+                await turn
+        except (TimeoutError, OverloadedError):
+            # Its turn may have come at the very moment at which its patience ended.
+            if not _came(turn):
+                self._forget(priority, turn)
+                self._refuse(priority)
+        except asyncio.CancelledError:
+            if _came(turn):
+                self.leave()
+            self._forget(priority, turn)
+            raise
+
+    def leave(self) -> None:
+        """A request that was let in is done."""
+        self.working -= 1
+        while self.working < self.limit.at_once and (waiting := self._first()):
+            turn = waiting.popleft()
+            if not turn.done():
+                self._let_in()
+                turn.set_result(None)
+
+    def _let_in(self) -> None:
+        self.working += 1
+        self.limit.working(self.working)
+
+    def _first(self) -> deque[Turn] | None:
+        """Those who wait and are most important."""
+        return next((waiting for waiting in self._waiting.values() if waiting), None)
+
+    def _make_room(self, priority: Priority) -> None:
+        for less in reversed(Priority):
+            if less <= priority:
+                self._refuse(priority)
+            # The one who waited least has lost least.
+            if self._waiting[less]:
+                turn = self._waiting[less].pop()
+                if not turn.done():
+                    turn.set_exception(OverloadedError("a more important request took its place"))
+                return
+
+    def _forget(self, priority: Priority, turn: Turn) -> None:
+        if turn in self._waiting[priority]:
+            self._waiting[priority].remove(turn)
+
+    def _refuse(self, priority: Priority) -> NoReturn:
+        self.shed[priority] += 1
+        raise OverloadedError(
+            f"as many requests as can be answered in time are at work ({self.working}); "
+            f"try again later"
+        ) from None
+
+
+def _came(turn: Turn) -> bool:
+    return turn.done() and not turn.cancelled() and turn.exception() is None

@@ -1,0 +1,159 @@
+"""Who is let in, who waits, who is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from recmesh.orchestrator.overload.adaptive_limit import FEWEST, FIRST, MOST, AdaptiveLimit
+from recmesh.orchestrator.overload.priority import Priority
+from recmesh.orchestrator.overload.priority_gate import PriorityGate
+from recmesh.storage.errors import OverloadedError
+
+CRITICAL, NORMAL, BATCH = Priority
+
+
+def limit(at_once: int) -> AdaptiveLimit:
+    made = AdaptiveLimit()
+    made.at_once = at_once
+    return made
+
+
+def window(of: AdaptiveLimit, lag_s: float, working: int) -> int:
+    of.working(working)
+    for _ in range(10):
+        of.late(lag_s)
+    of.adjust()
+    return of.at_once
+
+
+def test_it_grows_only_where_it_binds_and_the_loop_is_in_time() -> None:
+    found = AdaptiveLimit()
+    assert window(found, 0.001, working=FIRST - 1) == FIRST
+    assert window(found, 0.001, working=FIRST) > FIRST
+    found.at_once = MOST
+    assert window(found, 0.001, working=MOST) == MOST
+
+
+def test_a_late_loop_lowers_it_from_what_there_was_and_never_to_nothing() -> None:
+    found = AdaptiveLimit()
+    assert window(found, 0.2, working=20) == 16
+    for _ in range(50):
+        window(found, 0.2, working=found.at_once)
+    assert found.at_once == FEWEST
+
+
+def test_one_late_turn_is_no_overload() -> None:
+    found = AdaptiveLimit()
+    found.late(1.0)
+    assert window(found, 0.001, working=1) == FIRST
+
+
+def test_nothing_seen_changes_nothing() -> None:
+    found = AdaptiveLimit()
+    found.adjust()
+    assert found.at_once == FIRST
+
+
+@pytest.mark.parametrize("name", ["critical", "normal", "batch"])
+def test_priorities_by_name(name: str) -> None:
+    assert Priority.named(name).name == name.upper()
+    assert Priority.named(f"{name}!") is NORMAL
+
+
+async def test_up_to_the_limit_nobody_waits() -> None:
+    gate = PriorityGate(limit(2))
+    await gate.enter(BATCH, 1.0)
+    await gate.enter(BATCH, 1.0)
+    assert gate.working == 2
+    gate.leave()
+    assert gate.working == 1
+
+
+async def test_the_important_go_first_and_then_the_earlier() -> None:
+    gate = PriorityGate(limit(1))
+    await gate.enter(NORMAL, 1.0)
+    gate.limit.at_once = 10  # So many may wait.
+    gate.working = 10
+    came: list[str] = []
+
+    async def asks(name: str, priority: Priority) -> None:
+        await gate.enter(priority, 10.0)
+        came.append(name)
+
+    asked = [("b", BATCH), ("n1", NORMAL), ("n2", NORMAL), ("c", CRITICAL)]
+    tasks = [asyncio.create_task(asks(*one)) for one in asked]
+    await asyncio.sleep(0)
+    for _ in asked:
+        gate.leave()
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert came == ["c", "n1", "n2", "b"]
+    assert gate.working == 10
+
+
+async def test_who_waits_too_long_is_turned_away_and_leaves_no_trace() -> None:
+    gate = PriorityGate(limit(1))
+    await gate.enter(NORMAL, 1.0)
+    with pytest.raises(OverloadedError, match="try again later"):
+        await gate.enter(NORMAL, 0.004)
+    assert gate.shed == {NORMAL: 1}
+    gate.leave()
+    assert gate.working == 0
+
+
+async def test_an_important_one_takes_the_place_of_the_least_important() -> None:
+    gate = PriorityGate(limit(1))
+    await gate.enter(NORMAL, 1.0)
+    batch = asyncio.create_task(gate.enter(BATCH, 10.0))
+    await asyncio.sleep(0)
+    # One waits already, which is as many as work.
+    critical = asyncio.create_task(gate.enter(CRITICAL, 10.0))
+    with pytest.raises(OverloadedError):
+        await batch
+    with pytest.raises(OverloadedError):
+        await gate.enter(CRITICAL, 10.0)
+    gate.leave()
+    await critical
+    assert gate.shed == {BATCH: 1, CRITICAL: 1}
+    assert gate.working == 1
+
+
+async def test_who_gives_up_frees_the_place_they_got() -> None:
+    gate = PriorityGate(limit(1))
+    await gate.enter(NORMAL, 1.0)
+    waiting = asyncio.create_task(gate.enter(NORMAL, 10.0))
+    await asyncio.sleep(0)
+    gate.leave()
+    waiting.cancel()  # Let in, not told yet.
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert gate.working == 0
+    gone = asyncio.create_task(gate.enter(NORMAL, 10.0))
+    await gone
+    assert gate.working == 1
+
+
+async def test_no_place_is_lost_whatever_happens() -> None:
+    gate = PriorityGate(limit(3))
+
+    async def asks(number: int) -> bool:
+        try:
+            await gate.enter(Priority(number % 3), 0.02 + 0.001 * (number % 7))
+        except OverloadedError:
+            return False
+        assert gate.working <= 3
+        try:
+            await asyncio.sleep(0.001 * (number % 4))
+        finally:
+            gate.leave()
+        return True
+
+    tasks = [asyncio.create_task(asks(number)) for number in range(200)]
+    for task in tasks[::9]:
+        asyncio.get_running_loop().call_later(0.002, task.cancel)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert gate.working == 0
+    assert sum(answer is False for answer in answers) == sum(gate.shed.values())
+    assert any(answer is True for answer in answers)
