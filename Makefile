@@ -34,7 +34,8 @@ run: $(INSTALLED) $(STATE)/dataset/dataset.json ## Make the sample world, train,
 	@exec $(BIN)/recmesh up --show-slates
 
 test: gates ## All gates and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 tests/unit tests/conformance
+	$(BIN)/pytest tests/edge tests/mesh
 
 gates: $(INSTALLED) ## Format, lint, types, imports, contract
 	$(BIN)/ruff format --check .
