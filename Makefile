@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench bench-index bench-models bench-slate bench-tuning clean
+.PHONY: help run test gates bench bench-index bench-models bench-slate bench-tuning chaos trained clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -26,11 +26,13 @@ $(STATE)/dataset/dataset.json: | $(INSTALLED)
 	$(BIN)/recmesh world generate --out $(STATE)/world
 	$(BIN)/recmesh ingest $(STATE)/world
 
-run: $(INSTALLED) $(STATE)/dataset/dataset.json ## Make the sample world, train, index, and serve until Ctrl-C; reuses what exists
+trained: $(INSTALLED) $(STATE)/dataset/dataset.json
 	@missing=$$(for model in cf behavioral nlp network; do \
 		test -f $(STATE)/artifacts/$$model/live.json || echo $$model; done); \
 		test -z "$$missing" || $(BIN)/recmesh train $$missing
 	@$(BIN)/recmesh index
+
+run: trained ## Make the sample world, train, index, and serve until Ctrl-C; reuses what exists
 	@exec $(BIN)/recmesh up --show-slates
 
 test: gates ## All gates and all tests
@@ -58,6 +60,10 @@ bench-models: $(INSTALLED) ## CPU per call of every trained model, and what each
 
 bench-tuning: $(INSTALLED) $(STATE)/dataset/dataset.json ## Trials a minute of tuning, beside a plain Optuna study
 	$(BIN)/python -m benchmarks.tuning_trials $(BENCH)
+
+chaos: trained ## Break each part of a mesh with two orchestrators in turn, under load
+	@RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2 $(BIN)/recmesh up --detach
+	@$(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; $(BIN)/recmesh down; exit $$ended
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh
