@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from recmesh.cli.load_generation.load_row import LoadRow, SurfaceRow
@@ -17,6 +18,7 @@ PERCENTILES = {
     "p99": "#014f86",
     "p99.9": "#012a4a",
 }
+TITLE_WIDTH = 100
 OFFERED, GOODPUT, KNEE = "#8d99ae", "#2a9d8f", "#c1121f"
 _FIELD = {"p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms", "p99.9": "p999_ms"}
 
@@ -30,18 +32,20 @@ class LoadPicture:
     x: Sequence[float]
     x_title: str
     knee_per_s: float | None = None
+    stepped: bool = False
+    """A value holds for a part of the axis, not for a point."""
 
     @classmethod
     def of_sweep(cls, sweep: Sweep, title: str) -> LoadPicture:
         """The curve over the rate, to the knee and the rates beyond it that were tried."""
-        rows = sorted(sweep.rows, key=lambda row: row.offered_per_s)
+        rows = sorted(sweep.rows, key=lambda row: row.rate_per_s)
         knee = sweep.knee
         return cls(
             f"{title}: {sweep.verdict()}",
             rows,
-            [row.offered_per_s for row in rows],
-            "offered, requests/s",
-            knee.offered_per_s if knee else None,
+            [row.rate_per_s for row in rows],
+            "rate, requests/s",
+            knee.rate_per_s if knee else None,
         )
 
     @classmethod
@@ -49,7 +53,7 @@ class LoadPicture:
         """Over time; a point in the middle of each segment."""
         ends_s = accumulate(row.seconds for row in rows)
         middles_s = [end_s - row.seconds / 2 for row, end_s in zip(rows, ends_s, strict=True)]
-        return cls(title, rows, middles_s, "seconds since the start")
+        return cls(title, rows, middles_s, "seconds since the start", stepped=True)
 
     @property
     def deadline_ms(self) -> float:
@@ -88,7 +92,7 @@ class LoadPicture:
                     name=name,
                     mode="lines+markers",
                     marker={"symbol": markers, "size": 8, "color": colour},
-                    line={"color": colour, **style},
+                    line={"color": colour, "shape": "hvh" if self.stepped else "linear", **style},
                     text=hover,
                     hovertemplate="%{text}<extra></extra>",
                 ),
@@ -122,7 +126,10 @@ class LoadPicture:
         figure.update_yaxes(title="pages in time, a second", rangemode="tozero", row=2, col=1)
         figure.update_xaxes(title=self.x_title, row=2, col=1)
         figure.update_layout(
-            title=self.title, template="plotly_white", hoverlabel={"align": "left"}, height=760
+            title="<br>".join(wrap(self.title, TITLE_WIDTH)),
+            template="plotly_white",
+            hoverlabel={"align": "left"},
+            height=760,
         )
         file.write_text(figure.to_html(include_plotlyjs=True))
 
@@ -131,15 +138,16 @@ class LoadPicture:
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
-        from matplotlib.ticker import ScalarFormatter
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
         figure, (above, below) = pyplot.subplots(
-            2, 1, sharex=True, figsize=(8, 7), dpi=150, height_ratios=(3, 2)
+            2, 1, sharex=True, figsize=(9, 6.5), dpi=130, height_ratios=(3, 2), layout="constrained"
         )
 
         def add(axes: Any, name: str, y: Sequence[float | None], colour: str, style: str) -> None:
             values = [float("nan") if value is None else value for value in y]
-            axes.plot(self.x, values, style, color=colour, label=name, zorder=2)
+            drawn = "steps-mid" if self.stepped else "default"
+            axes.plot(self.x, values, style, color=colour, label=name, drawstyle=drawn, zorder=2)
             for x, value, row in zip(self.x, values, self.rows, strict=True):
                 face = colour if row.reliable else "white"
                 axes.plot(x, value, "o", markersize=5, color=colour, markerfacecolor=face, zorder=3)
@@ -153,7 +161,9 @@ class LoadPicture:
                 unanswered, marks, "^", color=KNEE, markersize=9, label="p99 not answered", zorder=4
             )
         above.set(yscale="log", ylabel="latency from the intended start, ms")
-        above.yaxis.set_major_formatter(ScalarFormatter())
+        above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        above.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        above.yaxis.set_minor_formatter(NullFormatter())
         add(below, "offered", [row.offered_per_s for row in self.rows], OFFERED, "--")
         add(below, "goodput", [row.total.goodput_per_s for row in self.rows], GOODPUT, "-")
         below.set(xlabel=self.x_title, ylabel="pages in time, a second", ylim=(0, None))
@@ -164,9 +174,8 @@ class LoadPicture:
                 hollow = {"color": "gray", "markerfacecolor": "white", "linestyle": ""}
                 axes.plot([], [], "o", label="generator late", **hollow)
             axes.grid(alpha=0.3)
-            axes.legend(loc="upper left", fontsize=8)
-        above.set_title(self.title, fontsize=10, wrap=True)
-        figure.tight_layout()
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
+        figure.suptitle("\n".join(wrap(self.title, TITLE_WIDTH)), fontsize=10)
         figure.savefig(file)
         pyplot.close(figure)
 
