@@ -175,9 +175,9 @@ def load_command(
     for impressions that do not come.
 
     A rate holds when 99% of its requests get a page within the deadline. A sweep
-    raises the rate by half until one does not hold, then looks between it and the
-    last that did: the knee. The lag is what the generator itself was late with;
-    rows where it was too much are marked.
+    raises the rate by half until one does not hold twice, then looks between it
+    and the last that did: the knee. The lag is what the generator itself was late
+    with; rows where it was too much are marked.
 
     Ctrl-C prints what was measured until then.
 

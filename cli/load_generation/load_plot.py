@@ -37,8 +37,9 @@ class LoadPicture:
 
     @classmethod
     def of_sweep(cls, sweep: Sweep, title: str) -> LoadPicture:
-        """The curve over the rate, to the knee and the rates beyond it that were tried."""
-        rows = sorted(sweep.rows, key=lambda row: row.rate_per_s)
+        """The curve over the rate, to the knee and the rates beyond it; each rate's last try."""
+        last_tries = {row.rate_per_s: row for row in sweep.rows}
+        rows = [last_tries[rate_per_s] for rate_per_s in sorted(last_tries)]
         knee = sweep.knee
         return cls(
             f"{title}: {sweep.verdict()}",

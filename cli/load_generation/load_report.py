@@ -60,7 +60,8 @@ def print_rows(console: Console, rows: Sequence[LoadRow], knee: LoadRow | None =
     if not all(row.reliable for row in rows):
         console.print(
             "* unreliable: the generator itself was late (lag, p99). Leave it cores of its own, or "
-            "split the rate among several generators, each with its own --seed"
+            "split the rate among several generators, each with its own --seed",
+            highlight=False,
         )
 
 

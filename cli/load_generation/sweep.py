@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 from recmesh.cli.load_generation.load_row import LoadRow
 
 FACTOR = 1.5
 """From one rate to the next."""
+TRIES = 2
+"""Of a rate that does not hold."""
 CLOSE_ENOUGH = FACTOR**0.25
 """The knee is known once the lowest rate that does not hold is at most so many times it."""
 
@@ -17,10 +20,10 @@ CLOSE_ENOUGH = FACTOR**0.25
 class Sweep:
     """Says which rate to measure next.
 
-    A rate holds when 99% of its requests get a page within the deadline of their intended start.
-    Rates rise by half until one does not hold; then two between it and the last that did are
-    measured. A generator that cannot keep to its schedule ends it, too: its lag is part of the
-    latency.
+    A rate holds when 99% of its requests get a page within the deadline of their intended start. It
+    may try twice: a machine that was busy once says nothing about a mesh. Rates rise by half until
+    one does not hold; then two between it and the last that did are measured. A generator that
+    cannot keep to its schedule ends it, too: its lag is part of the latency.
     """
 
     first_per_s: float
@@ -29,8 +32,13 @@ class Sweep:
 
     @property
     def beyond(self) -> LoadRow | None:
-        """The lowest rate that did not hold."""
-        return min((row for row in self.rows if not row.holds), key=_rate, default=None)
+        """The last try of the lowest rate that did not hold."""
+        held = {row.rate_per_s for row in self.rows if row.holds}
+        tries = Counter(row.rate_per_s for row in self.rows)
+        failed = (row for row in reversed(self.rows) if row.rate_per_s not in held)
+        return min(
+            (row for row in failed if tries[row.rate_per_s] >= TRIES), key=_rate, default=None
+        )
 
     @property
     def knee(self) -> LoadRow | None:
@@ -43,6 +51,9 @@ class Sweep:
         """The next rate; None when the knee is known, or cannot be."""
         if not self.rows:
             return self.first_per_s
+        last = self.rows[-1]
+        if not last.holds and list(map(_rate, self.rows)).count(last.rate_per_s) < TRIES:
+            return last.rate_per_s
         knee, beyond = self.knee, self.beyond
         if knee is None:
             return None

@@ -30,14 +30,25 @@ def test_the_knee_is_within_an_eighth_below_capacity(capacity_per_s: float) -> N
 
 
 def test_rates_rise_by_half_then_two_lie_between() -> None:
-    assert [row.rate_per_s for row in swept(20).rows] == [10, 15, 22.5, 18.4, 20.3]
+    assert [row.rate_per_s for row in swept(20).rows] == [
+        *(10, 15, 22.5, 22.5),
+        *(18.4, 20.3, 20.3),
+    ]
 
 
 def test_a_first_rate_that_does_not_hold_is_no_knee() -> None:
     sweep = swept(5)
     assert sweep.knee is None
     assert "lower with --rate" in sweep.verdict()
-    assert len(sweep.rows) == 1
+    assert len(sweep.rows) == 2
+
+
+def test_a_rate_that_holds_when_tried_again_holds() -> None:
+    sweep = Sweep(10, [row(10, 100), row(15, 10)])
+    assert sweep.next_per_s() == 15
+    sweep.rows.append(row(15, 100))
+    assert sweep.beyond is None
+    assert sweep.next_per_s() == 22.5
 
 
 def test_a_knee_that_may_be_the_generators_is_said_to_be() -> None:
@@ -46,8 +57,8 @@ def test_a_knee_that_may_be_the_generators_is_said_to_be() -> None:
 
 
 def test_a_rate_that_fails_after_a_higher_one_held_bounds_the_knee() -> None:
-    sweep = Sweep(10, [row(10, 100), row(15, 100), row(22.5, 10), row(18.4, 100)])
-    sweep.rows.insert(3, row(33.8, 100))
+    held = [row(rate, 100) for rate in (10, 15, 33.8, 18.4)]
+    sweep = Sweep(10, [*held, row(22.5, 10), row(22.5, 10)])
     assert sweep.knee is not None
     assert sweep.knee.rate_per_s == 18.4
 
