@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "down": "recmesh.cli.down:down_command",
     "call": "recmesh.cli.call:call_command",
     "swipe": "recmesh.cli.swipe:swipe_command",
+    "load": "recmesh.cli.load:load_command",
     "explain": "recmesh.cli.explain:explain_command",
     "replay": "recmesh.cli.replay:replay_command",
     "ope": "recmesh.cli.ope:ope_command",

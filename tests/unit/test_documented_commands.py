@@ -38,6 +38,7 @@ def _understood(words: list[str]) -> bool:
         "events.md",
         "experiments.md",
         "interchange.md",
+        "load.md",
         "metrics.md",
         "model-owners.md",
         "model-deployment.md",
