@@ -27,6 +27,7 @@ from recmesh.cli.load_generation.target_address import checked_target
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.mesh_record import running_mesh
+from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import ConfigurationError, NotFoundError
 from recmesh.storage.home import Home
@@ -154,6 +155,9 @@ def load_command(
         float,
         typer.Option(min=0.0, max=1.0, help="Share of pages whose impressions, clicks come back."),
     ] = 0.0,
+    priority: Annotated[
+        str, typer.Option(help="critical, normal or batch: who goes first under overload.")
+    ] = "normal",
     channels: Annotated[int, typer.Option(min=1, max=256, help="Connections.")] = 4,
     warm_up_s: Annotated[
         float, typer.Option(min=0.0, help="Seconds at the first rate that do not count.")
@@ -200,6 +204,10 @@ def load_command(
             raise ConfigurationError("--plot draws several rates: use it with --sweep or --profile")
         if plot is not None and plot.suffix not in (".html", ".png"):
             raise ConfigurationError(f"--plot {plot} ends in {plot.suffix!r}; use .html or .png")
+        if priority not in Priority.names():
+            raise ConfigurationError(
+                f"--priority {priority!r} is none of {', '.join(Priority.names())}"
+            )
         segments = parse_profile(profile) if profile else (Segment(rate, seconds),)
         home = Home.from_environment()
         running = running_mesh(home) if not address else None
@@ -220,6 +228,7 @@ def load_command(
                     deadline_s=deadline_s,
                     feedback_share=feedback,
                     seed=seed,
+                    priority=Priority.named(priority),
                 )
             )
         except KeyboardInterrupt:

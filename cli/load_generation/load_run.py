@@ -17,6 +17,7 @@ from recmesh.cli.load_generation.page_feedback import PageFeedback
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import RequestMix
 from recmesh.cli.load_generation.sweep import Sweep
+from recmesh.orchestrator.overload.priority import Priority
 
 PROGRESS_S = 0.5
 SETTLE_S = 2.0
@@ -50,6 +51,7 @@ class LoadRun:
         deadline_s: float,
         feedback_share: float,
         seed: int,
+        priority: Priority = Priority.NORMAL,
     ) -> AsyncIterator[LoadRun]:
         """Connected to a mesh.
 
@@ -58,7 +60,7 @@ class LoadRun:
         """
         async with connected(address, channels) as opened:
             feedback = PageFeedback(feedback_share, deadline_s, np.random.default_rng([seed, 1]))
-            caller = MeshCaller(opened, deadline_s, feedback.shown)
+            caller = MeshCaller(opened, deadline_s, feedback.shown, priority)
             # A collection that walks all that was imported is a lag of tens of milliseconds.
             gc.collect()
             gc.freeze()

@@ -12,6 +12,8 @@ import grpc.aio
 from recmesh.cli.load_generation.latency_record import OK
 from recmesh.cli.load_generation.open_loop import Answer
 from recmesh.deployments.grpc_channel import edge_channel
+from recmesh.deployments.grpc_service import PRIORITY_KEY
+from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import UnavailableError
 from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
 
@@ -26,20 +28,27 @@ Shown = Callable[
 class MeshCaller:
     """Requests take turns on the channels. Nothing is tried twice: a failure is to be seen."""
 
-    def __init__(self, channels: list[grpc.aio.Channel], deadline_s: float, shown: Shown) -> None:
-        """``shown`` is told every page."""
+    def __init__(
+        self,
+        channels: list[grpc.aio.Channel],
+        deadline_s: float,
+        shown: Shown,
+        priority: Priority = Priority.NORMAL,
+    ) -> None:
+        """``shown`` is told every page; ``priority`` is every request's."""
         self._channels = cycle(
             (channel, recommendation_pb2_grpc.RecommendationServiceStub(channel))
             for channel in channels
         )
         self.deadline_s = deadline_s
+        self._metadata = ((PRIORITY_KEY, priority.name.lower()),)
         self._shown = shown
 
     async def ask(self, request: recommendation_pb2.RecommendRequest) -> Answer:
         """One page, with the whole deadline from now on."""
         channel, stub = next(self._channels)
         try:
-            page = await stub.Recommend(request, timeout=self.deadline_s)
+            page = await stub.Recommend(request, timeout=self.deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             return Answer(error.code().name)
         self._shown(request, page, channel)

@@ -17,5 +17,10 @@ class Priority(IntEnum):
         """By its name in small letters; what is no name is NORMAL."""
         return _NAMES.get(name, cls.NORMAL)
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """Those that callers say, the most important first."""
+        return list(_NAMES)
+
 
 _NAMES = {priority.name.lower(): priority for priority in Priority}

@@ -56,7 +56,7 @@ def test_nothing_seen_changes_nothing() -> None:
     assert found.at_once == FIRST
 
 
-@pytest.mark.parametrize("name", ["critical", "normal", "batch"])
+@pytest.mark.parametrize("name", Priority.names())
 def test_priorities_by_name(name: str) -> None:
     assert Priority.named(name).name == name.upper()
     assert Priority.named(f"{name}!") is NORMAL
