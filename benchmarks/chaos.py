@@ -157,8 +157,8 @@ def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     limit_ms = second.deadline_ms + LATE_MS
     if case.most_failed < 1.0 and (second.total.p99_ms is None or second.total.p99_ms > limit_ms):
         broken.append(f"p99 above {limit_ms:.0f} ms")
-    if _failed([first]):
-        broken.append("failures before the fault")
+    if _failed([first]) or first.total.degraded_share:
+        broken.append("not whole before the fault")
     return Seen(
         case=case.name,
         requests=requests,
