@@ -8,7 +8,6 @@ from :mod:`recmesh.deployments.endpoint_discovery` instead of from files.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ DISCOVERY = "discovery"
 """Name of the cluster that is asked where replicas are."""
 ADMIN = "admin"
 """Name of the cluster that leads to Envoy's own admin interface."""
+_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 POLL_S = 1.0
 ANSWER_S = 0.8
 ADMIN_SOCKET = Path("/tmp/envoy-admin")
@@ -30,7 +30,7 @@ def remote_bootstrap(
     discovery: str,
     shown_port: int,
     admin: Path = ADMIN_SOCKET,
-    ids: Mapping[str, str] | None = None,
+    secrets: Path | None = None,
 ) -> str:
     """Envoy's bootstrap.
 
@@ -39,20 +39,65 @@ def remote_bootstrap(
         discovery: ``host:port`` of Serve's HTTP proxies; a name is resolved again and again.
         shown_port: readiness and metrics are offered here.
         admin: Unix socket of Envoy's admin interface.
-        ids: ``id`` and ``cluster`` of this Envoy in what it asks.
+        secrets: file of :func:`tls_secrets`; callers then need a certificate. None: plaintext.
     """
     host, port = split_address(config.address)
     # The files are never read: each cluster's source is replaced below.
     files = {name: Path("/dev/null") for name in CLUSTERS}
     told: dict[str, Any] = json.loads(bootstrap(config, host, port, files, admin))
-    told["node"] = dict(ids or {"id": "recmesh-edge", "cluster": "recmesh-edge"})
     resources = told["static_resources"]
     for cluster in resources["clusters"]:
         if cluster["name"] in CLUSTERS:
             cluster["eds_cluster_config"] = {"eds_config": _asked()}
+    if secrets is not None:
+        (listener,) = resources["listeners"]
+        for chain in listener["filter_chains"]:
+            chain["transport_socket"] = _tls(secrets)
     resources["clusters"] += [_discovery(discovery), _admin(admin)]
     resources["listeners"].append(_shown(host, shown_port))
     return json.dumps(told, indent=2)
+
+
+def tls_secrets(folder: Path) -> str:
+    """What Envoy reads certificates by: files of cert-manager's, read anew when they are renewed.
+
+    ``folder`` holds ``tls.crt``, ``tls.key``, and in ``ca.crt`` who signs callers' certificates.
+    """
+    watched = {"watched_directory": {"path": str(folder)}}
+    own = {
+        "certificate_chain": {"filename": str(folder / "tls.crt")},
+        "private_key": {"filename": str(folder / "tls.key")},
+        **watched,
+    }
+    callers = {"trusted_ca": {"filename": str(folder / "ca.crt")}, **watched}
+    secret = f"{_TLS}.Secret"
+    return json.dumps(
+        {
+            "resources": [
+                {"@type": secret, "name": "own", "tls_certificate": own},
+                {"@type": secret, "name": "callers", "validation_context": callers},
+            ]
+        },
+        indent=2,
+    )
+
+
+def _tls(secrets: Path) -> dict[str, Any]:
+    source = {
+        "resource_api_version": "V3",
+        "path_config_source": {"path": str(secrets)},
+    }
+    context = {
+        "@type": f"{_TLS}.DownstreamTlsContext",
+        "require_client_certificate": True,
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificate_sds_secret_configs": [{"name": "own", "sds_config": source}],
+            "validation_context_sds_secret_config": {"name": "callers", "sds_config": source},
+        },
+    }
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
 def _asked() -> dict[str, Any]:
