@@ -124,6 +124,15 @@ def _discovery(address: str) -> dict[str, Any]:
         # Serve's proxies listen on IPv4, also where a name has both.
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "0.5s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {}},
+                # Behind one address another cluster takes over: a connection that is kept would go
+                # on asking the one before, until it ends under its calls.
+                "common_http_protocol_options": {"max_requests_per_connection": 1},
+            }
+        },
         "load_assignment": _assigned(
             DISCOVERY, {"socket_address": {"address": host, "port_value": int(port)}}
         ),

@@ -32,10 +32,16 @@ class Book(ThreadingHTTPServer):
 
     addresses: tuple[str, ...] = ()
     asked = 0
+    connections = 0
 
 
 class Answer(BaseHTTPRequestHandler):
     server: Book
+    protocol_version = "HTTP/1.1"  # would keep connections
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
@@ -43,6 +49,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked += 1
         if self.path != PATH or not self.server.addresses or cluster != "orchestrator":
             self.send_response(304)
+            self.send_header("Content-Length", "0")
             self.end_headers()
             return
         body = json.dumps(
@@ -122,6 +129,8 @@ async def test_a_polled_replica_takes_calls_until_the_edge_drains(edge: Edge, bo
         while book.asked < before + 4:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
     assert await _healthy(edge.address)
+    # Whoever takes over the name of what is asked is asked from then on.
+    assert book.connections == book.asked
 
     assert all(edge.get(path) == 200 for path in SHOWN)
     assert edge.get("/quitquitquit") == 404
