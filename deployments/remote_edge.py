@@ -17,6 +17,7 @@ DISCOVERY = "discovery"
 """Name of the cluster that is asked where replicas are."""
 ADMIN = "admin"
 """Name of the cluster that leads to Envoy's own admin interface."""
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 POLL_S = 1.0
 ANSWER_S = 0.8
@@ -125,8 +126,8 @@ def _discovery(address: str) -> dict[str, Any]:
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "0.5s",
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            _HTTP: {
+                "@type": f"type.googleapis.com/{_HTTP}",
                 "explicit_http_config": {"http_protocol_options": {}},
                 # Behind one address another cluster takes over: a connection that is kept would go
                 # on asking the one before, until it ends under its calls.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,11 +157,24 @@ async def test_an_envoy_apart_finds_orchestrators_and_they_find_models(edge: str
     assert MODEL in {source.name for source in page.sources if source.version}
 
 
-async def test_commands_find_the_mesh_in_the_home_folder(place: Place) -> None:
+async def test_commands_find_the_mesh_in_the_home_folder(place: Place, edge: str) -> None:
     async with asyncio.timeout(20):
         while (record := running_mesh(place.home)) is None:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)
     assert record.address == f"127.0.0.1:{place.edge_port}"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "recmesh.cli.main", "status", "--json"],
+        # As KubeRay sets it in every pod.
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    states = {one["name"]: one for one in json.loads(done.stdout)["applications"]}
+    assert {"orchestrator", "catalog", MODEL} <= set(states)
+    assert states[MODEL]["state"] == RUNNING
 
 
 async def test_a_killed_orchestrator_is_found_again(edge: str) -> None:
