@@ -27,14 +27,14 @@ from ray import serve
 from ray.exceptions import RayError
 
 from recmesh.deployments import applications
-from recmesh.deployments.applications import FAILED, RUNNING
+from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, FAILED, RUNNING
 from recmesh.deployments.deploy_model import deploy_model
 from recmesh.deployments.deployed_models import DeployedModel, OwnReplicas
 from recmesh.deployments.mesh_config import MeshConfig, ModelTable
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
 from recmesh.deployments.model_app import ModelRun, application_of
 from recmesh.deployments.owners_mesh import OwnersMesh
-from recmesh.deployments.rollout import DEPLOY_TIMEOUT_S, runs, state_of
+from recmesh.deployments.rollout import runs, state_of
 from recmesh.deployments.trial_applications import trial_applications
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError
 from recmesh.storage.home import Home

@@ -65,13 +65,21 @@ class ModelClass:
         shares = 0.0
         for model in self.models:
             needs = model.replicas
-            share = max(needs.num_cpus / POD_CPUS, REPLICA_GIB / POD_GIB)
+            share = max(_cpus(model) / POD_CPUS, REPLICA_GIB / POD_GIB)
             if self.gpus:
                 share = max(share, needs.num_gpus / self.gpus)
             shares += getattr(needs, bound) * share
         surge = SURGE if bound == "max_replicas" else 1
         least = LEAST_PODS * surge
         return max(least, math.ceil(surge * shares))
+
+
+def _cpus(model: ModelDeclaration) -> float:
+    """What a replica reserves: what one event loop can keep busy, or more if its owner says so.
+
+    On one machine a fraction lets all of them start; here it would pack too many into a pod.
+    """
+    return max(1.0, model.replicas.num_cpus)
 
 
 def classes() -> list[ModelClass]:
@@ -87,6 +95,7 @@ def mesh_toml() -> str:
     """The mesh's configuration on Kubernetes."""
     tables = [
         f'\n[models.{model.name}]\nnode_labels = {{ "{GROUP}" = "{one.name}" }}\n'
+        f"num_cpus = {_cpus(model):g}\n"
         for one in classes()
         for model in one.models
     ]
