@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.capacity import needs, read_measured
+from benchmarks.capacity import LOADS_RPS, MEASURED_MS, needs, read_measured
 
 MS = {"Envoy": 0.5, "models": 4.0, "orchestrator": 3.0, "Ray, supervision": 1.0}
 
@@ -47,3 +47,13 @@ def test_wrong_values_are_said() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "is not in (0, 1]" in done.stderr
+
+
+def test_the_page_says_what_the_command_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
+    for rps in LOADS_RPS:
+        for need in needs(MEASURED_MS, rps):
+            if need.replicas:
+                each = f"{need.applications} × " if need.applications > 1 else ""
+                figures = f"| {need.busy_cpus:,.1f} | {each}{need.replicas:,} | {need.pods:,} |"
+                assert f"| {need.part} {figures}" in page
