@@ -19,6 +19,8 @@ ADMIN = "admin"
 """Name of the cluster that leads to Envoy's own admin interface."""
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+OWN, CALLERS = "own.json", "callers.json"
+"""Files of :func:`tls_secrets`."""
 POLL_S = 1.0
 ANSWER_S = 0.8
 ADMIN_SOCKET = Path("/tmp/envoy-admin")
@@ -40,7 +42,7 @@ def remote_bootstrap(
         discovery: ``host:port`` of Serve's HTTP proxies; a name is resolved again and again.
         shown_port: readiness and metrics are offered here.
         admin: Unix socket of Envoy's admin interface.
-        secrets: file of :func:`tls_secrets`; callers then need a certificate. None: plaintext.
+        secrets: folder of :func:`tls_secrets`; callers then need a certificate. None: plaintext.
     """
     host, port = split_address(config.address)
     # The files are never read: each cluster's source is replaced below.
@@ -59,10 +61,11 @@ def remote_bootstrap(
     return json.dumps(told, indent=2)
 
 
-def tls_secrets(folder: Path) -> str:
-    """What Envoy reads certificates by: files of cert-manager's, read anew when they are renewed.
+def tls_secrets(folder: Path) -> dict[str, str]:
+    """What Envoy reads certificates by, by file name: Envoy takes one of them from a file.
 
-    ``folder`` holds ``tls.crt``, ``tls.key``, and in ``ca.crt`` who signs callers' certificates.
+    ``folder`` holds cert-manager's files, which are read anew when they are renewed: ``tls.crt``,
+    ``tls.key``, and in ``ca.crt`` who signs callers' certificates.
     """
     watched = {"watched_directory": {"path": str(folder)}}
     own = {
@@ -71,31 +74,35 @@ def tls_secrets(folder: Path) -> str:
         **watched,
     }
     callers = {"trusted_ca": {"filename": str(folder / "ca.crt")}, **watched}
-    secret = f"{_TLS}.Secret"
-    return json.dumps(
-        {
-            "resources": [
-                {"@type": secret, "name": "own", "tls_certificate": own},
-                {"@type": secret, "name": "callers", "validation_context": callers},
-            ]
-        },
-        indent=2,
-    )
+    return {
+        OWN: _secret("own", "tls_certificate", own),
+        CALLERS: _secret("callers", "validation_context", callers),
+    }
+
+
+def _secret(name: str, kind: str, files: dict[str, Any]) -> str:
+    resource = {"@type": f"{_TLS}.Secret", "name": name, kind: files}
+    return json.dumps({"resources": [resource]}, indent=2)
 
 
 def _tls(secrets: Path) -> dict[str, Any]:
-    source = {
-        "resource_api_version": "V3",
-        "path_config_source": {"path": str(secrets)},
-    }
+    def source(file: str) -> dict[str, Any]:
+        return {
+            "resource_api_version": "V3",
+            "path_config_source": {"path": str(secrets / file)},
+        }
+
     context = {
         "@type": f"{_TLS}.DownstreamTlsContext",
         "require_client_certificate": True,
         "common_tls_context": {
             "alpn_protocols": ["h2"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificate_sds_secret_configs": [{"name": "own", "sds_config": source}],
-            "validation_context_sds_secret_config": {"name": "callers", "sds_config": source},
+            "tls_certificate_sds_secret_configs": [{"name": "own", "sds_config": source(OWN)}],
+            "validation_context_sds_secret_config": {
+                "name": "callers",
+                "sds_config": source(CALLERS),
+            },
         },
     }
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
