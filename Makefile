@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates bench bench-index bench-models bench-slate bench-tuning chaos trained clean
+.PHONY: help run test gates kubernetes bench bench-index bench-models bench-slate bench-tuning chaos trained clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -36,7 +36,7 @@ run: trained ## Make the sample world, train, index, and serve until Ctrl-C; reu
 	@exec $(BIN)/recmesh up --show-slates
 
 test: gates ## All gates and all tests
-	$(BIN)/pytest -n 2 tests/unit tests/conformance
+	$(BIN)/pytest -n 2 tests/unit tests/conformance tests/kubernetes
 	$(BIN)/pytest tests/edge tests/mesh
 
 gates: $(INSTALLED) ## Format, lint, types, imports, contract
@@ -45,6 +45,10 @@ gates: $(INSTALLED) ## Format, lint, types, imports, contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python k8s/generate.py --check
+
+kubernetes: $(INSTALLED) ## Every Kubernetes overlay through the whole chain, checkov too
+	$(BIN)/python -m k8s.validate
 
 bench: $(INSTALLED) ## CPU per request, requests/s and latency of four arrangements, side by side
 	$(BIN)/python -m benchmarks.arrangements $(BENCH)

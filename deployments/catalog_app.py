@@ -179,6 +179,7 @@ def catalog_application(
         max_replicas=1,
         num_cpus=config.catalog.num_cpus,
         target_inflight=1,
+        node_labels=config.catalog.node_labels,
     )
     # The next writer can only open the embedded database once this one has let go of it.
     options["max_surge_percent"] = 0

@@ -49,6 +49,7 @@ class _Scaled(_Table):
     max_replicas: int = Field(default=1, ge=1, le=1000)
     num_cpus: float = Field(default=0.2, gt=0)
     target_inflight: float = Field(default=4, gt=0)
+    node_labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -98,6 +99,7 @@ class CatalogTable(_Table):
     """The one writer of catalog and events."""
 
     num_cpus: float = Field(default=0.1, gt=0)
+    node_labels: dict[str, str] = Field(default_factory=dict)
 
 
 class CampaignsTable(_Table):

@@ -155,6 +155,7 @@ def model_run(
         num_gpus=table.num_gpus,
         pip=table.pip,
         target_inflight=table.target_inflight,
+        node_labels=table.node_labels,
     )
     # Named as its replicas announce themselves, so that its state can be told from theirs.
     deployment = serve.deployment(ModelReplica).options(name=announced_as, **options)

@@ -162,6 +162,7 @@ def orchestrator_application(
             max_replicas=table.max_replicas,
             num_cpus=table.num_cpus,
             target_inflight=table.target_inflight,
+            node_labels=table.node_labels,
         ),
     )
     return serve.RunTarget(

@@ -114,9 +114,14 @@ def join_cluster(home: Home, address: str, *, serving: bool = True) -> None:
 def joined_cluster(home: Home, address: str) -> Iterator[None]:
     """Connected to a running cluster with Serve on it while the context is open.
 
+    A process of the cluster's own is connected already, and stays so.
+
     Raises:
         UnavailableError: there is none, or it does not take the token.
     """
+    if ray.is_initialized():
+        yield
+        return
     join_cluster(home, address)
     try:
         yield

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,18 +56,22 @@ def deployment_options(
     target_inflight: float,
     num_gpus: float = 0,
     pip: Sequence[str] = (),
+    node_labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Options of a Serve deployment for an application of ours.
 
     ``arguments`` are those of the replica's constructor. While they, the code and what a replica
     needs are the same, deploying again leaves the replicas as they are, or only changes how many
     there are. ``pip`` are requirements of these replicas alone, installed over ours.
+    ``node_labels`` are what a node must carry to be given one.
     """
     actor: dict[str, Any] = {"num_cpus": num_cpus}
     if num_gpus:
         actor["num_gpus"] = num_gpus
     if pip:
         actor["runtime_env"] = {"pip": list(pip)}
+    if node_labels:
+        actor["label_selector"] = dict(node_labels)
     running = hashlib.sha256(_code() + repr([*arguments, actor]).encode())
     return {
         # Without a version of our own, Serve replaces every replica whenever it is told anything.

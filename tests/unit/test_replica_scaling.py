@@ -46,3 +46,11 @@ def test_what_replicas_run_with_names_another_build(change: dict[str, Any]) -> N
 
 def test_another_version_is_another_build() -> None:
     assert build("cf", "/home", "v2") != build()
+
+
+def test_labels_of_nodes_are_asked_for_only_where_they_are_said() -> None:
+    said = deployment_options((), **DEFAULT, node_labels={"group": "models"})
+    assert said["ray_actor_options"]["label_selector"] == {"group": "models"}
+    without = deployment_options((), **DEFAULT)
+    assert "label_selector" not in without["ray_actor_options"]
+    assert said["version"] != without["version"]

@@ -1,0 +1,196 @@
+"""What an Envoy that runs apart from the mesh is told: the edge's bootstrap, with other discovery.
+
+Listeners, routes, limits, retries and health checks are those of
+:func:`recmesh.deployments.envoy_config.bootstrap`, the one source; only where replicas are comes
+from :mod:`recmesh.deployments.endpoint_discovery` instead of from files.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recmesh.deployments.envoy_config import CLUSTERS, EdgeConfig, bootstrap, split_address
+
+DISCOVERY = "discovery"
+"""Name of the cluster that is asked where replicas are."""
+ADMIN = "admin"
+"""Name of the cluster that leads to Envoy's own admin interface."""
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+OWN, CALLERS = "own.json", "callers.json"
+"""Files of :func:`tls_secrets`."""
+POLL_S = 1.0
+ANSWER_S = 0.8
+ADMIN_SOCKET = Path("/tmp/envoy-admin")
+SHOWN = ("/ready", "/stats/prometheus")
+"""All of the admin interface that others see: it can also end Envoy."""
+
+
+def remote_bootstrap(
+    config: EdgeConfig,
+    discovery: str,
+    shown_port: int,
+    admin: Path = ADMIN_SOCKET,
+    secrets: Path | None = None,
+) -> str:
+    """Envoy's bootstrap.
+
+    Args:
+        config: of the edge; ``address`` is what Envoy listens on.
+        discovery: ``host:port`` of Serve's HTTP proxies; a name is resolved again and again.
+        shown_port: readiness and metrics are offered here.
+        admin: Unix socket of Envoy's admin interface.
+        secrets: folder of :func:`tls_secrets`; callers then need a certificate. None: plaintext.
+    """
+    host, port = split_address(config.address)
+    # The files are never read: each cluster's source is replaced below.
+    files = {name: Path("/dev/null") for name in CLUSTERS}
+    told: dict[str, Any] = json.loads(bootstrap(config, host, port, files, admin))
+    resources = told["static_resources"]
+    for cluster in resources["clusters"]:
+        if cluster["name"] in CLUSTERS:
+            cluster["eds_cluster_config"] = {"eds_config": _asked()}
+    if secrets is not None:
+        (listener,) = resources["listeners"]
+        for chain in listener["filter_chains"]:
+            chain["transport_socket"] = _tls(secrets)
+    resources["clusters"] += [_discovery(discovery), _admin(admin)]
+    resources["listeners"].append(_shown(host, shown_port))
+    return json.dumps(told, indent=2)
+
+
+def tls_secrets(folder: Path) -> dict[str, str]:
+    """What Envoy reads certificates by, by file name: Envoy takes one of them from a file.
+
+    ``folder`` holds cert-manager's files, which are read anew when they are renewed: ``tls.crt``,
+    ``tls.key``, and in ``ca.crt`` who signs callers' certificates.
+    """
+    watched = {"watched_directory": {"path": str(folder)}}
+    own = {
+        "certificate_chain": {"filename": str(folder / "tls.crt")},
+        "private_key": {"filename": str(folder / "tls.key")},
+        **watched,
+    }
+    callers = {"trusted_ca": {"filename": str(folder / "ca.crt")}, **watched}
+    return {
+        OWN: _secret("own", "tls_certificate", own),
+        CALLERS: _secret("callers", "validation_context", callers),
+    }
+
+
+def _secret(name: str, kind: str, files: dict[str, Any]) -> str:
+    resource = {"@type": f"{_TLS}.Secret", "name": name, kind: files}
+    return json.dumps({"resources": [resource]}, indent=2)
+
+
+def _tls(secrets: Path) -> dict[str, Any]:
+    def source(file: str) -> dict[str, Any]:
+        return {
+            "resource_api_version": "V3",
+            "path_config_source": {"path": str(secrets / file)},
+        }
+
+    context = {
+        "@type": f"{_TLS}.DownstreamTlsContext",
+        "require_client_certificate": True,
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificate_sds_secret_configs": [{"name": "own", "sds_config": source(OWN)}],
+            "validation_context_sds_secret_config": {
+                "name": "callers",
+                "sds_config": source(CALLERS),
+            },
+        },
+    }
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _asked() -> dict[str, Any]:
+    return {
+        "resource_api_version": "V3",
+        # Envoy opens without a group of which it hears nothing: pages need no writer.
+        "initial_fetch_timeout": "2s",
+        "api_config_source": {
+            "api_type": "REST",
+            "transport_api_version": "V3",
+            "cluster_names": [DISCOVERY],
+            "refresh_delay": f"{POLL_S}s",
+            "request_timeout": f"{ANSWER_S}s",
+        },
+    }
+
+
+def _discovery(address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    return {
+        "name": DISCOVERY,
+        # Resolved again as pods come and go; a name without an answer keeps the last addresses.
+        "type": "STRICT_DNS",
+        # Serve's proxies listen on IPv4, also where a name has both.
+        "dns_lookup_family": "V4_PREFERRED",
+        "connect_timeout": "0.5s",
+        "typed_extension_protocol_options": {
+            _HTTP: {
+                "@type": f"type.googleapis.com/{_HTTP}",
+                "explicit_http_config": {"http_protocol_options": {}},
+                # Behind one address another cluster takes over: a connection that is kept would go
+                # on asking the one before, until it ends under its calls.
+                "common_http_protocol_options": {"max_requests_per_connection": 1},
+            }
+        },
+        "load_assignment": _assigned(
+            DISCOVERY, {"socket_address": {"address": host, "port_value": int(port)}}
+        ),
+    }
+
+
+def _admin(socket: Path) -> dict[str, Any]:
+    return {
+        "name": ADMIN,
+        "type": "STATIC",
+        "connect_timeout": "0.5s",
+        "load_assignment": _assigned(ADMIN, {"pipe": {"path": str(socket)}}),
+    }
+
+
+def _assigned(name: str, address: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cluster_name": name,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    }
+
+
+def _shown(host: str, port: int) -> dict[str, Any]:
+    types = "type.googleapis.com/envoy.extensions.filters"
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "shown",
+        "route_config": {
+            "name": "shown",
+            "virtual_hosts": [
+                {
+                    "name": "shown",
+                    "domains": ["*"],
+                    "routes": [
+                        {"match": {"path": path}, "route": {"cluster": ADMIN}} for path in SHOWN
+                    ],
+                }
+            ],
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{types}.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "name": "shown",
+        "address": {"socket_address": {"address": host, "port_value": port}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.http_connection_manager", "typed_config": manager}]}
+        ],
+    }

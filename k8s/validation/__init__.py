@@ -1,0 +1,1 @@
+"""The chain that Kubernetes manifests go through before a cluster sees them."""
