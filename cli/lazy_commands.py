@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "experiment": "recmesh.cli.experiment:experiment_app",
     "model": "recmesh.cli.model:model_app",
     "lineage": "recmesh.cli.lineage:lineage_command",
+    "backup": "recmesh.cli.backup:backup_app",
     "world": "recmesh.cli.world:app",
 }
 """Where each command is, in the order of ``--help``: a function, or an application of its own."""

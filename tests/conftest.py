@@ -36,15 +36,21 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.cleanup()
 
 
+@pytest.fixture
+def empty_postgresql(postgresql: str) -> str:
+    """URI of a real PostgreSQL without a table."""
+    engine = sa.create_engine(postgresql.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+    return postgresql
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_uri(request: pytest.FixtureRequest) -> str:
     """Empty for SQLite; that of an empty PostgreSQL."""
     if request.param == "sqlite":
         return ""
-    found: str = request.getfixturevalue("postgresql")
-    engine = sa.create_engine(found.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
+    found: str = request.getfixturevalue("empty_postgresql")
     return found
