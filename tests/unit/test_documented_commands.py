@@ -32,6 +32,7 @@ def _understood(words: list[str]) -> bool:
     "document",
     [
         "catalog-writes.md",
+        "data-protection.md",
         "datasets.md",
         "diagnosis.md",
         "embeddings.md",
