@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates kubernetes bench bench-index bench-models bench-slate bench-tuning chaos trained clean
+.PHONY: help run test gates kubernetes bench bench-index bench-models bench-slate bench-tuning sbom audit chaos trained clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -20,6 +20,8 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+# In an environment of their own: what they need is none of ours.
+AUDITORS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/recmesh/auditors
 STATE := $(or $(RECMESH_HOME),.recmesh)
 
 $(STATE)/dataset/dataset.json: | $(INSTALLED)
@@ -64,6 +66,20 @@ bench-models: $(INSTALLED) ## CPU per call of every trained model, and what each
 
 bench-tuning: $(INSTALLED) $(STATE)/dataset/dataset.json ## Trials a minute of tuning, beside a plain Optuna study
 	$(BIN)/python -m benchmarks.tuning_trials $(BENCH)
+
+$(AUDITORS):
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check \
+		cyclonedx-bom==7.5.0 pip-licenses==5.5.5 pip-audit==2.10.1
+
+sbom: $(INSTALLED) $(AUDITORS) ## What we are made of: build/sbom.json (CycloneDX), build/licences.md
+	@mkdir -p build
+	@$(AUDITORS)/bin/cyclonedx-py environment $(BIN)/python --output-format JSON -o build/sbom.json
+	@$(AUDITORS)/bin/pip-licenses --python $(BIN)/python --format=markdown --order=license \
+		--with-urls --output-file build/licences.md
+
+audit: $(AUDITORS) ## Known vulnerabilities of what is pinned; asks PyPI
+	$(AUDITORS)/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
 
 chaos: trained ## Break each part of a mesh with two orchestrators in turn, under load
 	@RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2 $(BIN)/recmesh up --detach
