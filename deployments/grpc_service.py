@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,11 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 PRIORITY_KEY = "x-recmesh-priority"
 """Metadata that says how much a call matters: critical, normal or batch."""
+
+GIVEN_KEY = "x-envoy-expected-rq-timeout-ms"
+"""Metadata in which Envoy says how long a call may take as a whole."""
+MOST_TIME_S, LEAST_TIME_S = 1.0, 0.01
+"""What a call's time counts as, where it is more or less."""
 
 UNMETERED = ("Describe", "ReadChanges", "ReadEvents", "ReadPacing", "ReadTrials", "Swipe")
 """Asked all the time by everybody, or open and idle most of the time: counting them would hide the
@@ -80,13 +86,25 @@ def _gated(handle: Any, gate: PriorityGate) -> Any:
             await gate.enter(_priority(context), _remaining_s(context))
         except OverloadedError as error:
             await abort(context, error)
+        given_s = _given_s(context)
+        ends_s = time.monotonic() + min(_remaining_s(context), given_s)
         try:
             answer: bytes = await handle(raw, context)
             return answer
         finally:
-            gate.leave()
+            # Over or not: what was cancelled for its deadline took all of its time.
+            gate.leave(1.0 - (ends_s - time.monotonic()) / given_s)
 
     return take_turn
+
+
+def _given_s(context: Context) -> float:
+    """The whole of a call's time, when it reached the edge: it may have waited since."""
+    for key, value in context.invocation_metadata() or ():
+        if key == GIVEN_KEY:
+            with contextlib.suppress(ValueError):
+                return max(min(float(value) / 1e3, MOST_TIME_S), LEAST_TIME_S)
+    return max(min(_remaining_s(context), MOST_TIME_S), LEAST_TIME_S)
 
 
 def _remaining_s(context: Context) -> float:

@@ -23,7 +23,6 @@ from recmesh.deployments.event_follower import EventFollower
 from recmesh.deployments.experiment_follower import ExperimentFollower
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
-from recmesh.deployments.loop_watch import watch_loop
 from recmesh.deployments.pacing_follower import PacingFollower
 from recmesh.deployments.policy_follower import PolicyFollower
 from recmesh.deployments.trial_stopper import TrialStopper
@@ -182,8 +181,6 @@ class OrchestratorServer:
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
         gate = PriorityGate(AdaptiveLimit())
-        watching = asyncio.create_task(watch_loop(gate.limit), name="watch-loop")
-        self._closing.callback(watching.cancel)
         self.server = edge_server(mesh, self._writer, recorder, read_up, gate)
         self.policy_version = policy.version
         return await self.server.start(address)

@@ -1,8 +1,10 @@
-"""How many requests one process works on at once, learned from how long its turns take.
+"""How many requests one process works on at once, learned from how much of their time they take.
 
-Not from how long requests take: those also take long when a model hangs, and then work is not what
-there is too much of. What tells is how late the process' event loop is: a loop that comes to
-everything in time has room, whatever its requests wait for.
+A process cannot tell what it has too little of: its own CPU, that of the models on the same
+machine, or a model's. What it can tell is how much of a request's time its answer took. While half
+of the requests take less than half of theirs, there is room; once they take more, the next ones
+would be answered too late, and work on those is lost. A model that hangs does not look like this
+for long: its circuit breaker opens.
 
 Additive increase and multiplicative decrease (Chiu, Jain: *Analysis of the increase and decrease
 algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Nichols,
@@ -14,11 +16,13 @@ from __future__ import annotations
 
 import statistics
 
-TARGET_LAG_S = 0.02
-"""How late a turn of the event loop may be, by the median of a window."""
-FEWEST, MOST, FIRST = 4, 512, 64
+TARGET_SHARE = 0.5
+"""Of a request's time that its answer may take, by the median of a window."""
+FEWEST, MOST, FIRST = 4, 512, 32
 DECREASE = 0.8
-INCREASE = 2
+INCREASE = 1
+LEAST_WINDOW = 8
+"""Answers."""
 
 
 class AdaptiveLimit:
@@ -27,7 +31,7 @@ class AdaptiveLimit:
     def __init__(self) -> None:
         self.at_once = FIRST
         """Requests that may be worked on."""
-        self._lags_s: list[float] = []
+        self._shares: list[float] = []
         self._most_seen = 0
 
     def working(self, requests: int) -> None:
@@ -35,20 +39,17 @@ class AdaptiveLimit:
         if requests > self._most_seen:
             self._most_seen = requests
 
-    def late(self, lag_s: float) -> None:
-        """A turn of the event loop came so late."""
-        self._lags_s.append(lag_s)
-
-    def adjust(self) -> None:
-        """Ends a window of observation."""
-        if not self._lags_s:
+    def answered(self, share: float) -> None:
+        """An answer took such a share of its request's time; 1 and more: it came too late."""
+        self._shares.append(share)
+        # A round: those who were there when the limit changed are through.
+        if len(self._shares) < max(LEAST_WINDOW, self.at_once):
             return
-        lag_s = statistics.median(self._lags_s)
-        if lag_s > TARGET_LAG_S:
+        if statistics.median(self._shares) > TARGET_SHARE:
             # From what there was, not from a limit that nobody came near.
             busy = min(self.at_once, max(self._most_seen, FEWEST))
             self.at_once = max(FEWEST, int(busy * DECREASE))
         elif self._most_seen >= self.at_once:
             self.at_once = min(MOST, self.at_once + INCREASE)
-        self._lags_s.clear()
+        self._shares.clear()
         self._most_seen = 0

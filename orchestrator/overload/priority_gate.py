@@ -64,8 +64,13 @@ class PriorityGate:
             self._forget(priority, turn)
             raise
 
-    def leave(self) -> None:
-        """A request that was let in is done."""
+    def leave(self, share: float | None = None) -> None:
+        """A request that was let in is done; its answer took a ``share`` of its time.
+
+        None: it was given up, which says nothing of how long it would have taken.
+        """
+        if share is not None:
+            self.limit.answered(share)
         self.working -= 1
         while self.working < self.limit.at_once and (waiting := self._first()):
             turn = waiting.popleft()

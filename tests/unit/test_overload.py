@@ -6,7 +6,13 @@ import asyncio
 
 import pytest
 
-from recmesh.orchestrator.overload.adaptive_limit import FEWEST, FIRST, MOST, AdaptiveLimit
+from recmesh.orchestrator.overload.adaptive_limit import (
+    FEWEST,
+    FIRST,
+    LEAST_WINDOW,
+    MOST,
+    AdaptiveLimit,
+)
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.orchestrator.overload.priority_gate import PriorityGate
 from recmesh.storage.errors import OverloadedError
@@ -20,40 +26,46 @@ def limit(at_once: int) -> AdaptiveLimit:
     return made
 
 
-def window(of: AdaptiveLimit, lag_s: float, working: int) -> int:
+def window(of: AdaptiveLimit, share: float, working: int) -> int:
     of.working(working)
-    for _ in range(10):
-        of.late(lag_s)
-    of.adjust()
+    for _ in range(max(LEAST_WINDOW, of.at_once)):
+        of.answered(share)
     return of.at_once
 
 
-def test_it_grows_only_where_it_binds_and_the_loop_is_in_time() -> None:
+def test_it_grows_only_where_it_binds_and_answers_have_time_left() -> None:
     found = AdaptiveLimit()
-    assert window(found, 0.001, working=FIRST - 1) == FIRST
-    assert window(found, 0.001, working=FIRST) > FIRST
+    assert window(found, 0.1, working=FIRST - 1) == FIRST
+    assert window(found, 0.1, working=FIRST) > FIRST
     found.at_once = MOST
-    assert window(found, 0.001, working=MOST) == MOST
+    assert window(found, 0.1, working=MOST) == MOST
 
 
-def test_a_late_loop_lowers_it_from_what_there_was_and_never_to_nothing() -> None:
+def test_late_answers_lower_it_from_what_there_was_and_never_to_nothing() -> None:
     found = AdaptiveLimit()
-    assert window(found, 0.2, working=20) == 16
+    assert window(found, 0.9, working=20) == 16
     for _ in range(50):
-        window(found, 0.2, working=found.at_once)
+        window(found, 0.9, working=found.at_once)
     assert found.at_once == FEWEST
 
 
-def test_one_late_turn_is_no_overload() -> None:
+def test_some_late_answers_are_no_overload() -> None:
     found = AdaptiveLimit()
-    found.late(1.0)
-    assert window(found, 0.001, working=1) == FIRST
-
-
-def test_nothing_seen_changes_nothing() -> None:
-    found = AdaptiveLimit()
-    found.adjust()
+    for _ in range(FIRST // 2 - 1):
+        found.answered(1.5)
+    for _ in range(FIRST // 2 + 1):
+        found.answered(0.1)
     assert found.at_once == FIRST
+
+
+def test_it_changes_once_a_round() -> None:
+    found = AdaptiveLimit()
+    found.working(FIRST)
+    for _ in range(FIRST - 1):
+        found.answered(0.9)
+        assert found.at_once == FIRST
+    found.answered(0.9)
+    assert found.at_once < FIRST
 
 
 @pytest.mark.parametrize("name", Priority.names())
