@@ -17,6 +17,7 @@ from typing import Self
 import envoy
 import structlog
 
+from recmesh.deployments import envoy_security
 from recmesh.deployments.envoy_config import (
     CLUSTERS,
     ORCHESTRATOR,
@@ -91,8 +92,13 @@ class EdgeSupervisor:
         self._directory = directory = Path(tempfile.mkdtemp(prefix="recmesh-edge-"))
         for cluster in CLUSTERS:
             self._write_endpoints(directory, cluster)
+        if self._config.security is not None:
+            for name, text in envoy_security.secrets(self._config.security).items():
+                (directory / name).write_text(text)
         files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
-        (directory / "bootstrap.json").write_text(
+        bootstrap_file = directory / "bootstrap.json"
+        bootstrap_file.touch(mode=0o600)
+        bootstrap_file.write_text(
             bootstrap(self._config, self._host, self._port, files, directory / "admin")
         )
         try:
