@@ -225,6 +225,17 @@ def identity_in(certificate: Path) -> str:
     return names.get_values_for_type(x509.UniformResourceIdentifier)[0]
 
 
+def host_in(certificate: Path) -> str:
+    """The first host that a certificate is valid for; empty: it names none."""
+    held = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    try:
+        names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    hosts = names.get_values_for_type(x509.DNSName)
+    return next(iter([*hosts, *map(str, names.get_values_for_type(x509.IPAddress))]), "")
+
+
 def _name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))

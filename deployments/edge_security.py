@@ -17,8 +17,8 @@ class EdgeSecurity:
     key: Path
     authority: Path
     """Signs callers' certificates."""
-    token_keys: Path
-    """JWKS that tokens are verified with."""
+    token_keys: Path | None
+    """JWKS that tokens are verified with; None: no token is believed."""
     callers: Mapping[str, CallerTable]
     access_log: Path
     token_issuer: str = "recmesh"

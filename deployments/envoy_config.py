@@ -128,6 +128,11 @@ def split_address(address: str) -> tuple[str, int]:
     return host, number
 
 
+def is_loopback(address: str) -> bool:
+    """Whether nobody on another machine reaches an address. Raises as :func:`split_address`."""
+    return ipaddress.ip_address(split_address(address)[0]).is_loopback
+
+
 def streaming_methods() -> list[str]:
     """HTTP paths of the contract's methods whose callers send a stream."""
     return [path for path, streams in _contract() if streams]

@@ -15,6 +15,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2, status_pb2
 
 from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY
 from recmesh.deployments.caller_table import METHODS
@@ -44,7 +45,9 @@ def tls(directory: Path) -> Json:
             # Health needs no certificate, and a token may stand for one.
             "require_client_certificate": False,
             "common_tls_context": {
-                "alpn_protocols": ["h2", "http/1.1"],
+                # Whoever speaks both sends JSON, and some clients of HTTP/2 do not read a refusal
+                # that comes before they have sent all. gRPC speaks h2 alone.
+                "alpn_protocols": ["http/1.1", "h2"],
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
                 "tls_certificate_sds_secret_configs": [_secret("certificate", directory)],
                 "validation_context_sds_secret_config": _secret("authority", directory),
@@ -81,7 +84,7 @@ def filters(security: EdgeSecurity) -> list[Json]:
     """HTTP filters before those that every edge has."""
     return [
         _mutation("strip", [{"remove": header} for header in _OWN_HEADERS]),
-        _tokens(security),
+        *([_tokens(security, security.token_keys)] if security.token_keys else ()),
         _mutation(
             "identity",
             [
@@ -197,11 +200,11 @@ def _mutation(name: str, mutations: list[Json]) -> Json:
     }
 
 
-def _tokens(security: EdgeSecurity) -> Json:
+def _tokens(security: EdgeSecurity, token_keys: Path) -> Json:
     callers = {
         "issuer": security.token_issuer,
         "audiences": [security.token_audience],
-        "local_jwks": {"filename": str(security.token_keys)},
+        "local_jwks": {"filename": str(token_keys)},
         # Not from the query, which others may log.
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "claim_to_headers": [{"header_name": IDENTITY, "claim_name": "sub"}],
@@ -290,7 +293,9 @@ def descriptors() -> bytes:
                 take(other)
             found[file.name] = file
 
-    for module in (recommendation_pb2, feedback_pb2, catalog_pb2):
+    # Those of errors, too: without them a refusal with details would come without a body.
+    errors = (status_pb2, error_details_pb2)
+    for module in (recommendation_pb2, feedback_pb2, catalog_pb2, *errors):
         take(module.DESCRIPTOR)
     files = FileDescriptorSet()
     for file in found.values():

@@ -43,7 +43,7 @@ async def test_a_replica_takes_calls_with_the_token_alone_and_health_from_all() 
         await inside.close()
         for token in ("", "sesam", "sesame ", "Sesame"):
             outside = GrpcModelClient("clean", [address], token=token)
-            with pytest.raises(RecMeshError, match="UNAUTHENTICATED|only from inside its mesh"):
+            with pytest.raises(RecMeshError, match=r"UNAUTHENTICATED|only from inside its mesh"):
                 await outside.describe(timeout_s=5)
             await outside.close()
         async with grpc.aio.insecure_channel(address) as channel:
