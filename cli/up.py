@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_text
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, OURS, RUNNING, Watch, deploy
 from recmesh.deployments.edge_channel import edge_of
+from recmesh.deployments.edge_files import make_credentials
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_host import (
     HostedMesh,
@@ -35,6 +37,8 @@ from recmesh.storage.home import Home
 
 DETACHED_TIMEOUT_S = 180.0
 POLL_S = 0.2
+RELOAD = signal.SIGUSR1
+"""Tells the process that holds a secure mesh that callers have changed."""
 
 
 def _print_mesh(console: Console, record: MeshRecord, failed: Sequence[str]) -> None:
@@ -73,8 +77,12 @@ async def _serve(
     file: Path, home: Home, samples: bool, as_json: bool, console: Console, secure: bool
 ) -> None:
     config = MeshConfig.load(file, home, secure=secure)
+    loop = asyncio.get_running_loop()
+    # Until there is something to reload: the signal would end the process.
+    loop.add_signal_handler(RELOAD, lambda: None)
     async with hosted_mesh(config, file, home, DeployingProgress(console)) as mesh:
         _announce(console, mesh, as_json)
+        loop.add_signal_handler(RELOAD, mesh.reload)
         if samples:
             surfaces = served_policy(home).surfaces
             dataset = current_dataset(home)
@@ -157,7 +165,12 @@ def apply(
         ]
         if not wanted:
             raise NotFoundError(f"nothing to deploy of {', '.join(names)}; run: recmesh train")
+        if config.edge.secure and not config.edge.certificate:
+            make_credentials(config, home)
         states = deploy(wanted, DEPLOY_TIMEOUT_S, lambda now: progress("deploying", now))
+    if config.edge.secure and not names:
+        # After the orchestrators, which must know a caller before it can come.
+        os.kill(running.pid, RELOAD)
     return [state.name for state in states if state.state != RUNNING]
 
 

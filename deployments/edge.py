@@ -92,15 +92,7 @@ class EdgeSupervisor:
         self._directory = directory = Path(tempfile.mkdtemp(prefix="recmesh-edge-"))
         for cluster in CLUSTERS:
             self._write_endpoints(directory, cluster)
-        if self._config.security is not None:
-            for name, text in envoy_security.secrets(self._config.security).items():
-                (directory / name).write_text(text)
-        files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
-        bootstrap_file = directory / "bootstrap.json"
-        bootstrap_file.touch(mode=0o600)
-        bootstrap_file.write_text(
-            bootstrap(self._config, self._host, self._port, files, directory / "admin")
-        )
+        self._write_settings(directory)
         try:
             self._process = await self._launch(directory)
         except BaseException:
@@ -135,6 +127,20 @@ class EdgeSupervisor:
             self.update(addresses, cluster)
         except ConfigurationError as error:
             log.warning("edge_replicas_refused", reason=str(error))
+
+    def reconfigure(self, config: EdgeConfig) -> None:
+        """Takes other settings on, but for the address, which stays.
+
+        Envoy is started again with them and back within a second; calls under way end with
+        UNAVAILABLE, which callers retry.
+        """
+        self._config = config
+        if self._directory is not None:
+            self._write_settings(self._directory)
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+        log.info("edge_reconfigured", address=self.address)
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Returns when Envoy takes calls, having checked each replica's health once.
@@ -254,6 +260,15 @@ class EdgeSupervisor:
         finally:
             writer.close()
         return b" 200 " in status
+
+    def _write_settings(self, directory: Path) -> None:
+        if self._config.security is not None:
+            for name, text in envoy_security.secrets(self._config.security).items():
+                (directory / name).write_text(text)
+        files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
+        file = directory / "bootstrap.json"
+        file.touch(mode=0o600)
+        file.write_text(bootstrap(self._config, self._host, self._port, files, directory / "admin"))
 
     def _write_endpoints(self, directory: Path, cluster: str) -> None:
         # Envoy reads the file when another is moved over it, and so never half of it.

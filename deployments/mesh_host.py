@@ -7,8 +7,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -56,6 +57,8 @@ class HostedMesh:
     record: MeshRecord
     applications: list[ApplicationState]
     """As they were when the edge opened; some may have failed."""
+    reload: Callable[[], None]
+    """Has a secure edge take on the callers that the configuration file names now."""
 
 
 def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTarget]:
@@ -179,14 +182,29 @@ async def orchestrator_answers(address: str, security: EdgeSecurity | None = Non
             await asyncio.sleep(POLL_S)
 
 
-async def _renew(config: MeshConfig, home: Home) -> None:
+async def _renew(file: Path, home: Home) -> None:
     """Makes development certificates anew before they end; Envoy sees that by itself."""
-    while not config.edge.certificate:
+    while True:
         await asyncio.sleep(RENEW_S)
         try:
-            await asyncio.to_thread(make_credentials, config, home)
+            config = MeshConfig.load(file, home, secure=True)
+            if not config.edge.certificate:
+                await asyncio.to_thread(make_credentials, config, home)
         except ConfigurationError as error:
             log.error("credentials_not_renewed", reason=str(error))
+
+
+def _reload(edge: EdgeSupervisor, file: Path, home: Home, token: str) -> None:
+    """What cannot work changes nothing: whoever asked for it was told by the command."""
+    if not token:
+        return
+    try:
+        config = MeshConfig.load(file, home, secure=True)
+        security = edge_security(config, home, token)
+    except ConfigurationError as error:
+        log.error("edge_not_reconfigured", reason=str(error))
+        return
+    edge.reconfigure(EdgeConfig(address=config.edge.address, security=security))
 
 
 @contextlib.asynccontextmanager
@@ -235,7 +253,7 @@ async def hosted_mesh(
         stack.callback(following.cancel)
         if security is not None:
             for name, keeping in (
-                ("renew-credentials", _renew(config, home)),
+                ("renew-credentials", _renew(config_file, home)),
                 ("access-log", keep_small(security.access_log, edge.reopen_logs)),
             ):
                 stack.callback(asyncio.create_task(keeping, name=name).cancel)
@@ -258,4 +276,4 @@ async def hosted_mesh(
             config.edge.secure,
         )
         stack.enter_context(recorded(home, record))
-        yield HostedMesh(record, states)
+        yield HostedMesh(record, states, partial(_reload, edge, config_file, home, token))

@@ -9,6 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -32,7 +33,7 @@ from benchmarks.refused_calls import (
     tried,
 )
 from recmesh.deployments.access_log import keep_small
-from recmesh.deployments.caller_table import METHODS
+from recmesh.deployments.caller_table import METHODS, CallerTable
 from recmesh.deployments.development_credentials import DevelopmentCredentials
 from recmesh.deployments.edge_channel import edge_of
 from recmesh.deployments.edge_files import edge_security
@@ -117,6 +118,26 @@ async def test_callers_are_known_by_certificate_or_token_and_json_is_understood(
         assert (await posted(mesh, body, ""))[0] == 401
         assert (await posted(mesh, body, mesh.token(aud="other")))[0] == 401
         assert (await posted(mesh, body | {"surface": 7}, mesh.token()))[0] == 400
+
+
+async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_start(
+    tmp_path: Path,
+) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        security = mesh.edge._config.security
+        assert security is not None
+        strangers = {"stranger": CallerTable(methods=("RecommendationService",))}
+        mesh.edge.reconfigure(
+            replace(mesh.edge._config, security=replace(security, callers=strangers))
+        )
+        # The orchestrator's surfaces are still those of before: it refuses by itself.
+        for _ in range(200):
+            reply = await ended(mesh.channel("stranger"))
+            if "names no caller" in reply.words:
+                break
+            await asyncio.sleep(0.05)
+        assert "names no caller" in reply.words
+        assert (await ended(mesh.channel("feed-backend"))).code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def posted(mesh: SecureMesh, body: dict[str, object], token: str) -> tuple[int, dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from ssl import create_default_context
 import grpc
 import pytest
 
+from recmesh.deployments.mesh_config import DEFAULT_CONFIG
 from recmesh.v1 import model_pb2, model_pb2_grpc
 from tests.mesh.conftest import RunningMesh
 from tests.small_world import ingested_home, train
@@ -26,7 +28,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     running = RunningMesh(ingested_home(tmp_path_factory.mktemp("secure")))
     running.policy.write_text(POLICY.read_text())
     train(running.home, "cf")
-    running.recmesh("up", "--secure", "--detach")
+    config = running.home.root / "mesh.toml"
+    config.write_text(DEFAULT_CONFIG.read_text())
+    running.recmesh("up", "--secure", "--detach", "--config", str(config))
     yield running
     running.recmesh("down")
     assert not (running.home.run / "mesh-token").exists()
@@ -52,8 +56,18 @@ def test_commands_and_curl_are_answered_and_strangers_are_not(secure: RunningMes
 def test_replicas_answer_nobody_past_the_edge_and_redeployed_ones_neither(
     secure: RunningMesh,
 ) -> None:
-    secure.recmesh("up", "cf", "orchestrator")
     secure.recmesh("model", "deploy", "cf")
+    with (secure.home.root / "mesh.toml").open("a") as file:
+        file.write('[callers.late]\nmethods = ["RecommendationService"]\nsurfaces = ["feed"]\n')
+    secure.recmesh("up")
+    end_s = time.monotonic() + 20
+    while secure.recmesh("call", "reader", "--caller", "late", check=False).returncode:
+        assert time.monotonic() < end_s
+        time.sleep(0.2)
+    refused = secure.recmesh(
+        "call", "reader", "--caller", "late", "--surface", "swipe", check=False
+    )
+    assert "was not given the surface 'swipe'" in refused.stderr
     for name, state in secure.status().items():
         for replica in state["replicas"]:
             with grpc.insecure_channel(replica["address"]) as channel:
