@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +74,11 @@ class Edge:
             return grpc.insecure_channel(self.address)
         return grpc.secure_channel(self.address, self.credentials)
 
-    def aio_channel(self) -> grpc.aio.Channel:
+    def aio_channel(self, options: Sequence[tuple[str, int | str]] = ()) -> grpc.aio.Channel:
         """For the running event loop."""
         if self.credentials is None:
-            return grpc.aio.insecure_channel(self.address)
-        return grpc.aio.secure_channel(self.address, self.credentials)
+            return grpc.aio.insecure_channel(self.address, options)
+        return grpc.aio.secure_channel(self.address, self.credentials, options)
 
 
 def edge_of(home: Home, address: str = "", said: CallerSettings | None = None) -> Edge:

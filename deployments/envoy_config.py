@@ -305,8 +305,8 @@ def _routes(config: EdgeConfig) -> list[Json]:
         # A stream never ends in time to be held back whole; replicas limit its messages.
         route["typed_per_filter_config"] = unbuffered
         routes.append(route)
-    # The access log names a method by its route; of other paths it says nothing.
-    unary = [path for path in methods() if path not in streams]
+    # An access log names a method by its route; of other paths it says nothing.
+    unary = [path for path in methods() if path not in streams] if config.security else []
     prefixes = [*_WRITTEN, "/"]
     for kind, where in [*(("path", p) for p in unary), *(("prefix", p) for p in prefixes)]:
         route = {"match": {kind: where, "grpc": {}}}
