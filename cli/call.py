@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import grpc
@@ -13,11 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recmesh.deployments.mesh_record import running_mesh
+from recmesh.cli.clear_errors import clear_errors
+from recmesh.deployments.edge_channel import DEFAULT_ADDRESS, CallerSettings, edge_of
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 FACETS = (
     recommendation_pb2.FACET_FIELD_CONTENT_TYPE,
     recommendation_pb2.FACET_FIELD_SPECIALTY,
@@ -101,14 +102,30 @@ def call_command(
         str, typer.Option("--data", "-d", help="The whole RecommendRequest as JSON.")
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="The response as JSON.")] = False,
+    caller: Annotated[
+        str, typer.Option(help="As whom to call a secure mesh of this home folder. [operator]")
+    ] = "",
+    authority: Annotated[
+        Path | None, typer.Option(help="PEM of who signed the edge's certificate, elsewhere.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM of yours, with --key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM of its key.")] = None,
+    token: Annotated[str, typer.Option(help="Bearer token; with --authority.")] = "",
 ) -> None:
     """Ask a running mesh for one page.
+
+    A secure mesh of this home folder is called with its development certificates. For another
+    one give --authority, and --token or --certificate and --key; every command that calls a mesh
+    reads them in RECMESH_CALLER_AUTHORITY and so on, too. A token on a command line is seen by
+    others on the machine: prefer the variable.
 
     Examples:
 
         recmesh call d42
 
         recmesh call d42 --surface search --query "heart failure" --json
+
+        recmesh call d42 --address mesh:50051 --authority ca.pem --certificate me.pem --key me.key
 
         recmesh call -d '{"surface": "feed", "user_id": "d42", "page_size": 3}'
     """
@@ -128,10 +145,12 @@ def call_command(
             request = Parse(data, recommendation_pb2.RecommendRequest())
         except ParseError as error:
             raise typer.BadParameter(f"--data is no RecommendRequest: {error}") from None
-    if not address:
-        running = running_mesh(Home.from_environment())
-        address = running.address if running else DEFAULT_ADDRESS
-    with grpc.insecure_channel(address) as channel:
+    with clear_errors("recmesh call"):
+        said = CallerSettings.load(
+            name=caller, authority=authority, certificate=certificate, key=key, token=token
+        )
+        edge = edge_of(Home.from_environment(), address, said)
+    with edge.channel() as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         try:
             response = stub.Recommend(request, timeout=timeout_s)

@@ -18,6 +18,7 @@ from recmesh.deployments.applications import states
 from recmesh.deployments.grpc_model_client import GrpcModelClient
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import MeshRecord, running_mesh
+from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.embedding_registry import EMBEDDER, EmbeddingRegistry, EmbeddingVersion, State
@@ -29,11 +30,14 @@ DESCRIBE_S = 2.0
 POLL_S = 0.25
 
 
-async def lacking(addresses: Sequence[str], embedding_version: str) -> list[str]:
-    """Replicas that do not say that they speak a version, or say nothing."""
+async def lacking(addresses: Sequence[str], embedding_version: str, token: str = "") -> list[str]:
+    """Replicas that do not say that they speak a version, or say nothing.
+
+    ``token`` of the mesh that all of them are in.
+    """
 
     async def lacks(address: str) -> bool:
-        client = GrpcModelClient(EMBEDDER, [address])
+        client = GrpcModelClient(EMBEDDER, [address], token=token)
         try:
             said = await client.describe(timeout_s=DESCRIBE_S)
         except RecMeshError:
@@ -55,7 +59,8 @@ def _wait_until_spoken(home: Home, running: MeshRecord, version: str) -> None:
         end_s = time.monotonic() + READY_S
         while True:
             announced = [r.address for s in states() if s.name == EMBEDDER for r in s.replicas]
-            waiting = asyncio.run(lacking([*announced, *fixed], version))
+            waiting = asyncio.run(lacking(announced, version, mesh_token(home)))
+            waiting += asyncio.run(lacking(fixed, version))
             if not waiting:
                 return
             if time.monotonic() > end_s:

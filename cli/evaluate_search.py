@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from recmesh.deployments.edge_channel import edge_of
 from recmesh.models.nlp.encoder import Encoder
 from recmesh.offline.search.evaluate import Ask, evaluate_search
 from recmesh.offline.search.report import SearchReport
@@ -43,7 +44,7 @@ def _asking(address: str) -> Iterator[Ask | None]:
     if not address:
         yield None
         return
-    with grpc.insecure_channel(address) as channel:
+    with edge_of(Home.from_environment(), address).channel() as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
 
         def ask(query: str, items: int) -> Sequence[str]:

@@ -25,6 +25,7 @@ from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.events_prune import prune_command
 from recmesh.cli.local_writer import local_writer
 from recmesh.cli.written_data import opened_database
+from recmesh.deployments.edge_channel import edge_of
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.validation import validate
 from recmesh.storage.errors import UnavailableError
@@ -220,7 +221,7 @@ async def _recorder(home: Home) -> AsyncIterator[Record]:
         finally:
             await writer.close()
         return
-    async with grpc.aio.insecure_channel(running.address) as channel:
+    async with edge_of(home).aio_channel() as channel:
         stub = feedback_pb2_grpc.FeedbackServiceStub(channel)
 
         async def send(

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from recmesh.cli.call import DEFAULT_ADDRESS
-from recmesh.deployments.mesh_record import running_mesh
+from recmesh.cli.clear_errors import clear_errors
+from recmesh.deployments.edge_channel import DEFAULT_ADDRESS, edge_of
 from recmesh.storage.home import Home
 from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
 
@@ -80,11 +80,10 @@ def explain_command(
 
         recmesh explain 5f0c6a2e-… i000017 i000234 --json
     """
-    if not address:
-        running = running_mesh(Home.from_environment())
-        address = running.address if running else DEFAULT_ADDRESS
     request = recommendation_pb2.ExplainRequest(request_id=request_id, item_ids=item_ids or [])
-    with grpc.insecure_channel(address) as channel:
+    with clear_errors("recmesh explain"):
+        edge = edge_of(Home.from_environment(), address)
+    with edge.channel() as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         try:
             answer = stub.Explain(request, timeout=TIMEOUT_S)

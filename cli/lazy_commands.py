@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "serve": "recmesh.cli.serve:serve_command",
     "status": "recmesh.cli.status:status_command",
     "down": "recmesh.cli.down:down_command",
+    "edge": "recmesh.cli.edge:edge_app",
     "call": "recmesh.cli.call:call_command",
     "swipe": "recmesh.cli.swipe:swipe_command",
     "load": "recmesh.cli.load:load_command",

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from recmesh.cli.call import DEFAULT_ADDRESS
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.load_generation.latency_record import OK
 from recmesh.cli.load_generation.load_plot import LoadPicture
@@ -26,6 +25,7 @@ from recmesh.cli.load_generation.sweep import Sweep
 from recmesh.cli.load_generation.target_address import checked_target
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.written_data import current_dataset
+from recmesh.deployments.edge_channel import DEFAULT_ADDRESS
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.dataset import Dataset

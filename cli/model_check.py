@@ -20,6 +20,7 @@ from recmesh.cli.required_mesh import required_mesh
 from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.written_report import writable, write_report
 from recmesh.deployments.mesh_record import MeshRecord
+from recmesh.deployments.mesh_token import mesh_token
 from recmesh.offline.model_checks.check import Check
 from recmesh.offline.model_checks.judged import Judged, all_judged
 from recmesh.offline.model_checks.junit import junit_xml
@@ -84,9 +85,10 @@ def check_command(
         home = Home.from_environment()
         # Read before threads are started: the served process ends with the thread that starts it.
         address = _application_address(home, target) if APPLICATION.fullmatch(target) else ""
+        token = mesh_token(home) if address else ""
         with StageProgress(as_json) as progress:
             model, found = asyncio.run(
-                _run(address or target, home, seed, version, chosen, progress)
+                _run(address or target, home, seed, version, chosen, progress, token)
             )
         if junit is not None:
             write_report(junit, junit_xml(model, found))
@@ -121,11 +123,12 @@ async def _run(
     version: str,
     chosen: Mapping[str, Check],
     progress: StageProgress,
+    token: str,
 ) -> tuple[str, list[Judged]]:
     progress.stage(f"starting {target}")
     found: list[Judged] = []
     names = iter([*(check.title for check in chosen.values()), ""])
-    async with opened(target, home, seed=seed, version=version) as subject:
+    async with opened(target, home, seed=seed, version=version, token=token) as subject:
         subject.progress = progress.stage(next(names))
         async for one in all_judged(subject, chosen):
             found.append(one)

@@ -20,6 +20,7 @@ from recmesh.cli.stage_progress import StageProgress
 from recmesh.cli.trial_stage import move
 from recmesh.cli.written_data import opened_database
 from recmesh.deployments.beside import deploy_beside
+from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.ray_cluster import joined_cluster
 from recmesh.deployments.trial_reader import Calls, TrialState, read_trials
 from recmesh.models.model import Progress
@@ -45,17 +46,20 @@ VersionText = Annotated[
 ]
 
 
-def _mirrored(model: str, version: str) -> TrialState | None:
-    return next((state for state in read_trials(model) if state.version == version), None)
+def _mirrored(home: Home, model: str, version: str) -> TrialState | None:
+    found = read_trials(model, mesh_token(home))
+    return next((state for state in found if state.version == version), None)
 
 
-def _watched(named: NamedVersion, pages: int, wait_s: float, show: Progress) -> TrialState | None:
+def _watched(
+    home: Home, named: NamedVersion, pages: int, wait_s: float, show: Progress
+) -> TrialState | None:
     """Waits for traffic; Ctrl-C ends the waiting, not the shadow."""
     end_s = time.monotonic() + wait_s
     state = None
     try:
         while True:
-            state = _mirrored(named.model, named.version)
+            state = _mirrored(home, named.model, named.version)
             done = state.mirrored_pages if state else 0
             show(done, pages, f"{done} pages mirrored")
             if done >= pages or time.monotonic() > end_s:
@@ -194,7 +198,7 @@ def shadow_command(
         move(home, named, Stage.SHADOW, by=actor(by), did="shadow started")
         shown.done("shadow", f"{named} runs beside {live}")
         with joined_cluster(home, mesh.ray_address):
-            state = _watched(named, pages, wait_s, shown.stage("traffic"))
+            state = _watched(home, named, pages, wait_s, shown.stage("traffic"))
         if state is None:
             raise NotFoundError(f"no orchestrator has met {named} yet; ask again in a moment")
         judged = quality(home, named, live, shown.stage("clicks"))

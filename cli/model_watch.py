@@ -19,6 +19,7 @@ from recmesh.cli.experiment_results import report_of
 from recmesh.cli.required_mesh import required_mesh
 from recmesh.cli.trial_stage import give_up
 from recmesh.deployments.beside import remove_beside
+from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.ray_cluster import joined_cluster
 from recmesh.deployments.trial_reader import TrialState, read_trials
 from recmesh.deployments.trial_stopper import WHO as ERRORS
@@ -146,7 +147,7 @@ def watch_command(
         with joined_cluster(home, mesh.ray_address):
             while True:
                 try:
-                    states = read_trials(model)
+                    states = read_trials(model, mesh_token(home))
                 except UnavailableError:
                     states = []
                 found = look(home, model, states)

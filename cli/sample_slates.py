@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from recmesh.deployments.edge_channel import Edge
 from recmesh.orchestrator.policy import SurfacePolicy
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.interchange import POSITIVE_EVENT_TYPES
@@ -63,11 +64,11 @@ def _titles(dataset: Dataset) -> dict[str, str]:
 
 
 def print_sample_slates(
-    console: Console, address: str, dataset: Dataset, surfaces: dict[str, SurfacePolicy]
+    console: Console, edge: Edge, dataset: Dataset, surfaces: dict[str, SurfacePolicy]
 ) -> None:
     """Asks for one short page per surface and prints it; an error is printed in its place."""
     sample, titles = sample_of(dataset), _titles(dataset)
-    with grpc.insecure_channel(address) as channel:
+    with edge.channel() as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         for surface, rules in surfaces.items():
             query = sample.query if rules.query == "required" else ""

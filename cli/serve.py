@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from recmesh.cli.call import DEFAULT_ADDRESS
 from recmesh.cli.written_data import mesh_config
+from recmesh.deployments.edge_channel import DEFAULT_ADDRESS
 from recmesh.deployments.external_model import external_models
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recmesh.deployments.applications import RUNNING, ApplicationState, states
+from recmesh.deployments.edge_channel import Edge, edge_of
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster
 from recmesh.storage.errors import RecMeshError
@@ -22,8 +23,8 @@ from recmesh.storage.home import Home
 HEALTH_TIMEOUT_S = 2.0
 
 
-def _edge_health(address: str) -> str:
-    with grpc.insecure_channel(address) as channel:
+def _edge_health(edge: Edge) -> str:
+    with edge.channel() as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S
@@ -82,6 +83,7 @@ def status_command(
             Console(stderr=True).print("no mesh runs here; start it with: recmesh up")
         raise typer.Exit(1)
     try:
+        edge = edge_of(home)
         join_cluster(home, record.ray_address)
         try:
             found = states()
@@ -90,13 +92,14 @@ def status_command(
     except RecMeshError as error:
         Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}")
         raise typer.Exit(1) from None
-    health = _edge_health(record.address)
+    health = _edge_health(edge)
     if as_json:
         typer.echo(
             json.dumps(
                 {
                     "running": True,
                     "address": record.address,
+                    "secure": record.secure,
                     "edge": health,
                     "index_uri": record.index_uri,
                     "applications": [state.as_json() for state in found],

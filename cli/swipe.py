@@ -12,8 +12,8 @@ from google.protobuf.json_format import MessageToJson
 from rich.console import Console
 from rich.markup import escape
 
-from recmesh.cli.call import DEFAULT_ADDRESS
-from recmesh.deployments.mesh_record import running_mesh
+from recmesh.cli.clear_errors import clear_errors
+from recmesh.deployments.edge_channel import DEFAULT_ADDRESS, edge_of
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 
@@ -70,13 +70,12 @@ def swipe_command(
         printf 's\\nd\\ns\\n' | recmesh swipe d42 --json
     """
     console = Console(stderr=True)
-    if not address:
-        running = running_mesh(Home.from_environment())
-        address = running.address if running else DEFAULT_ADDRESS
     sent: queue.SimpleQueue[recommendation_pb2.SwipeRequest | None] = queue.SimpleQueue()
     start = recommendation_pb2.SwipeStart(user_id=user_id, session_id=session_id)
     sent.put(recommendation_pb2.SwipeRequest(start=start))
-    with grpc.insecure_channel(address) as channel:
+    with clear_errors("recmesh swipe"):
+        edge = edge_of(Home.from_environment(), address)
+    with edge.channel() as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         try:
             for number, card in enumerate(stub.Swipe(iter(sent.get, None)), start=1):

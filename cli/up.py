@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_text
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from recmesh.cli.sample_slates import print_sample_slates
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, OURS, RUNNING, Watch, deploy
+from recmesh.deployments.edge_channel import edge_of
+from recmesh.deployments.edge_files import make_credentials
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.deployments.mesh_host import (
     HostedMesh,
@@ -34,19 +37,22 @@ from recmesh.storage.home import Home
 
 DETACHED_TIMEOUT_S = 180.0
 POLL_S = 0.2
+RELOAD = signal.SIGUSR1
+"""Tells the process that holds a secure mesh that callers have changed."""
 
 
 def _print_mesh(console: Console, record: MeshRecord, failed: Sequence[str]) -> None:
-    console.print(f"serving on [bold]{record.address}[/bold]")
+    how = " to callers of the configuration, in TLS" if record.secure else ""
+    console.print(f"serving on [bold]{record.address}[/bold]{how}")
     if failed:
         console.print(f"  [yellow]without[/yellow] {', '.join(failed)}; see: recmesh status")
     console.print("  recmesh call USER, recmesh status, recmesh down", style="dim")
 
 
-async def _host(file: Path, home: Home, samples: bool, as_json: bool) -> None:
+async def _host(file: Path, home: Home, samples: bool, as_json: bool, secure: bool) -> None:
     """Serves until SIGINT or SIGTERM; either also ends a start half done, in good order."""
     console = Console(stderr=as_json)
-    serving = asyncio.create_task(_serve(file, home, samples, as_json, console))
+    serving = asyncio.create_task(_serve(file, home, samples, as_json, console, secure))
     stopping = False
 
     def stop() -> None:
@@ -67,16 +73,20 @@ async def _host(file: Path, home: Home, samples: bool, as_json: bool) -> None:
             raise
 
 
-async def _serve(file: Path, home: Home, samples: bool, as_json: bool, console: Console) -> None:
-    config = MeshConfig.load(file, home)
+async def _serve(
+    file: Path, home: Home, samples: bool, as_json: bool, console: Console, secure: bool
+) -> None:
+    config = MeshConfig.load(file, home, secure=secure)
+    loop = asyncio.get_running_loop()
+    # Until there is something to reload: the signal would end the process.
+    loop.add_signal_handler(RELOAD, lambda: None)
     async with hosted_mesh(config, file, home, DeployingProgress(console)) as mesh:
         _announce(console, mesh, as_json)
+        loop.add_signal_handler(RELOAD, mesh.reload)
         if samples:
             surfaces = served_policy(home).surfaces
             dataset = current_dataset(home)
-            await asyncio.to_thread(
-                print_sample_slates, console, mesh.record.address, dataset, surfaces
-            )
+            await asyncio.to_thread(print_sample_slates, console, edge_of(home), dataset, surfaces)
             console.print("Ctrl-C stops")
         await asyncio.Event().wait()
 
@@ -88,17 +98,19 @@ def _announce(console: Console, mesh: HostedMesh, as_json: bool) -> None:
 
 
 def _print_json(record: MeshRecord, failed: Sequence[str]) -> None:
-    typer.echo(json_text.dumps({"address": record.address, "failed": list(failed)}))
+    said = {"address": record.address, "secure": record.secure, "failed": list(failed)}
+    typer.echo(json_text.dumps(said))
 
 
-def _detach(file: Path, home: Home) -> MeshRecord:
+def _detach(file: Path, home: Home, secure: bool) -> MeshRecord:
     """Starts the mesh in a process of its own and waits until it serves."""
     with only_mesh(home):
         log = home.run / "mesh.log"
         output = log.open("wb")
+    command = [sys.executable, "-m", "recmesh.cli.main", "up", "--config", str(file)]
     with output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "recmesh.cli.main", "up", "--config", str(file)],
+            [*command, "--secure"] if secure else command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -139,7 +151,7 @@ def apply(
         NotFoundError: there is nothing to deploy.
         UnavailableError: the cluster does not answer.
     """
-    config = MeshConfig.load(file, home)
+    config = MeshConfig.load(file, home, secure=running.secure)
     unknown = [n for n in names if n not in OURS and n not in config.models]
     if unknown:
         raise ConfigurationError(
@@ -153,7 +165,12 @@ def apply(
         ]
         if not wanted:
             raise NotFoundError(f"nothing to deploy of {', '.join(names)}; run: recmesh train")
+        if config.edge.secure and not config.edge.certificate:
+            make_credentials(config, home)
         states = deploy(wanted, DEPLOY_TIMEOUT_S, lambda now: progress("deploying", now))
+    if config.edge.secure and not names:
+        # After the orchestrators, which must know a caller before it can come.
+        os.kill(running.pid, RELOAD)
     return [state.name for state in states if state.state != RUNNING]
 
 
@@ -168,6 +185,13 @@ def up_command(
     detach: Annotated[bool, typer.Option(help="Serve in the background.")] = False,
     show_slates: Annotated[
         bool, typer.Option("--show-slates", help="Print one page per surface when up.")
+    ] = False,
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure",
+            help="Callers must say who they are, in TLS. Makes development certificates.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say the address as JSON.")] = False,
 ) -> None:
@@ -185,12 +209,19 @@ def up_command(
         recmesh up --detach && recmesh call d42
 
         recmesh train cf && recmesh up cf
+
+        recmesh up --secure --detach && recmesh call d42
     """
     home = Home.from_environment()
     console = Console(stderr=as_json)
     try:
         running = running_mesh(home)
         if running is not None:
+            if secure and not running.secure:
+                raise ConfigurationError(
+                    "the mesh that runs here is not secure; start it anew: "
+                    "recmesh down, then recmesh up --secure"
+                )
             file = config or Path(running.config)
             failed = apply(running, models or [], file, home, DeployingProgress(console))
             _print_mesh(console, running, failed)
@@ -201,13 +232,13 @@ def up_command(
         elif models:
             raise ConfigurationError("no mesh runs here yet; start it with: recmesh up")
         elif detach:
-            record = _detach((config or DEFAULT_CONFIG).resolve(), home)
+            record = _detach((config or DEFAULT_CONFIG).resolve(), home, secure)
             _print_mesh(console, record, record.failed)
             if as_json:
                 _print_json(record, record.failed)
         else:
             file = (config or DEFAULT_CONFIG).resolve()
-            asyncio.run(_host(file, home, show_slates, as_json))
+            asyncio.run(_host(file, home, show_slates, as_json, secure))
     except RecMeshError as error:
         # Not wrapped: the last line of a log must say all of it.
         Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)

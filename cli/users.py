@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recmesh.cli.local_writer import local_writer
+from recmesh.deployments.edge_channel import Edge, edge_of
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.validation import validate
 from recmesh.storage.erasure import ErasureCheck, search_files
@@ -34,16 +35,16 @@ def _users() -> None:
 
 
 def _by_mesh(
-    address: str, request: catalog_pb2.DeleteUsersRequest
+    edge: Edge, request: catalog_pb2.DeleteUsersRequest
 ) -> catalog_pb2.DeleteUsersResponse:
-    with grpc.insecure_channel(address) as channel:
+    with edge.channel() as channel:
         try:
             return catalog_pb2_grpc.CatalogServiceStub(channel).DeleteUsers(
                 request, timeout=TIMEOUT_S
             )
         except grpc.RpcError as error:
             raise UnavailableError(
-                f"the mesh on {address} answered {error.code().name}: {error.details()}"
+                f"the mesh on {edge.address} answered {error.code().name}: {error.details()}"
             ) from error
 
 
@@ -85,9 +86,7 @@ def erase_command(
     request = catalog_pb2.DeleteUsersRequest(user_ids=user_ids)
     try:
         running = running_mesh(home)
-        answer = (
-            _by_mesh(running.address, request) if running else asyncio.run(_here(home, request))
-        )
+        answer = _by_mesh(edge_of(home), request) if running else asyncio.run(_here(home, request))
         checks = [ErasureCheck(c.store, c.remaining, c.note) for c in answer.checks]
         if prove:
             checks += search_files(home, user_ids)

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from recmesh.deployments.client_tls import ClientTls
 from recmesh.deployments.grpc_channel import model_channel
+from recmesh.deployments.mesh_token import Metadata
 from recmesh.deployments.outlier import Outlier
 from recmesh.v1 import model_pb2
 
@@ -30,8 +31,10 @@ METHODS: dict[str, type[Message]] = {
 class Replica:
     """One address: its connection, its calls in flight, and what it did of late."""
 
-    def __init__(self, address: str, tls: ClientTls | None) -> None:
+    def __init__(self, address: str, tls: ClientTls | None, metadata: Metadata = ()) -> None:
         self.address = address
+        self.metadata = metadata
+        """Of every call."""
         self.channel = model_channel(address, tls)
         self.calls: dict[str, Any] = {
             method: self.channel.unary_unary(
@@ -49,10 +52,14 @@ class AddressPool:
     """Belongs to the event loop it was made in."""
 
     def __init__(
-        self, tls: ClientTls | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        tls: ClientTls | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        metadata: Metadata = (),
     ) -> None:
-        """``tls`` None: nothing is secret."""
+        """``tls`` None: nothing is secret; ``metadata`` goes with every call."""
         self.tls = tls
+        self._metadata = metadata
         self._clock = clock
         self._replicas: dict[str, Replica] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -67,7 +74,7 @@ class AddressPool:
         self.forget(set(self._replicas) - set(addresses))
         for address in addresses:
             if address not in self._replicas:
-                self._replicas[address] = Replica(address, self.tls)
+                self._replicas[address] = Replica(address, self.tls, self._metadata)
 
     def forget(self, addresses: Iterable[str]) -> None:
         """No longer asks at these addresses: somebody else is there now."""

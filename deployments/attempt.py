@@ -44,7 +44,7 @@ class Attempt:
         self._tls = tls
         self._timeout_s = timeout_s
         self._late_s = inf if usual_s is None else time.monotonic() + usual_s
-        self._call = replica.calls[method](request, timeout=timeout_s)
+        self._call = replica.calls[method](request, timeout=timeout_s, metadata=replica.metadata)
 
     async def answer(self) -> Any:
         """The answer; to be awaited once.

@@ -11,6 +11,7 @@ import grpc.aio
 
 from recmesh.deployments.campaign_methods import CampaignMethods
 from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
+from recmesh.deployments.mesh_token import from_inside
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing, Hold, WantedSlot
 from recmesh.storage.errors import RecMeshError, UnavailableError
 from recmesh.v1 import campaign_ledger_pb2, campaign_ledger_pb2_grpc
@@ -53,7 +54,9 @@ def _pacing(answer: campaign_ledger_pb2.ReadPacingResponse) -> list[CampaignPaci
 class GrpcCampaignLedger:
     """Asks the catalog's one replica where it was announced last."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str = "") -> None:
+        """``token`` of the mesh; empty: it has none."""
+        self._metadata = from_inside(token)
         self._address = ""
         self._channel: grpc.aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -78,7 +81,9 @@ class GrpcCampaignLedger:
         """See the port."""
         async with self._asking() as stub:
             answer = await stub.HoldSlots(
-                _wish(request_id, user_id, slots, decision), timeout=timeout_s
+                _wish(request_id, user_id, slots, decision),
+                timeout=timeout_s,
+                metadata=self._metadata,
             )
         return _holds(answer, len(slots))
 
@@ -86,7 +91,7 @@ class GrpcCampaignLedger:
         """See the port."""
         async with self._asking() as stub:
             answer = await stub.ReadPacing(
-                campaign_ledger_pb2.ReadPacingRequest(), timeout=timeout_s
+                campaign_ledger_pb2.ReadPacingRequest(), timeout=timeout_s, metadata=self._metadata
             )
         return _pacing(answer)
 

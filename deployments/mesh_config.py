@@ -17,7 +17,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from recmesh.deployments.client_tls import ClientTls
+from recmesh.deployments.caller_table import CallerTable, refuse_shared_identities
+from recmesh.deployments.client_tls import ClientTls, PemFile
 from recmesh.deployments.deployed_models import DeployedModels
 from recmesh.models.declaration import Replicas
 from recmesh.models.registry import declaration, known_models
@@ -61,9 +62,26 @@ class _Scaled(_Table):
 
 
 class EdgeTable(_Table):
-    """Where callers enter."""
+    """Where callers enter, and how they are known."""
 
     address: Address = "127.0.0.1:50051"
+    secure: bool = False
+    certificate: PemFile = ""
+    key: PemFile = ""
+    authority: PemFile = ""
+    token_keys: PemFile = ""
+    token_issuer: str = Field(default="recmesh", min_length=1)
+    token_audience: str = Field(default="recmesh", min_length=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = [bool(file) for file in (self.certificate, self.key, self.authority)]
+        if any(given) and not all(given):
+            raise ValueError(
+                "certificate, key and authority go together: give all three, or none for "
+                "development ones in the home folder"
+            )
+        return self
 
 
 class RayTable(_Table):
@@ -171,6 +189,7 @@ class MeshConfig(BaseSettings):
     )
 
     edge: EdgeTable = EdgeTable()
+    callers: dict[Name, CallerTable] = Field(default_factory=dict)
     ray: RayTable = RayTable()
     vector_index: VectorIndexTable = VectorIndexTable()
     database: DatabaseTable = DatabaseTable()
@@ -232,12 +251,24 @@ class MeshConfig(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _callers_can_be_told_apart(self) -> Self:
+        refuse_shared_identities(self.callers)
+        if self.edge.secure and not self.callers:
+            raise ValueError(
+                "edge.secure lets nobody in without a table [callers.NAME]; add one, as in "
+                '[callers.operator] with methods = ["RecommendationService"]'
+            )
+        return self
+
     @classmethod
     def load(
         cls,
         file: Path = DEFAULT_CONFIG,
         home: Home | None = None,
         deployed: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        secure: bool = False,
     ) -> Self:
         """Reads the file, then the environment.
 
@@ -245,6 +276,7 @@ class MeshConfig(BaseSettings):
             file: of the mesh.
             home: what owners deployed there runs, too, where the file does not say otherwise.
             deployed: replicas by model, instead of those.
+            secure: the edge is, whatever the file says.
 
         Raises:
             ConfigurationError: says which value breaks which rule.
@@ -255,6 +287,8 @@ class MeshConfig(BaseSettings):
             if deployed is None and home is not None:
                 found = DeployedModels(home.deployed).all()
                 deployed = {name: one.replicas.said for name, one in found.items()}
+            if secure:
+                values = {**values, "edge": {**values.get("edge", {}), "secure": True}}
             return cls(**(values | {DEPLOYED: deployed or {}}))
         except FileNotFoundError as error:
             raise ConfigurationError(f"there is no {file}") from error

@@ -7,8 +7,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -18,22 +19,27 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray import serve
 
 from recmesh.deployments import applications, envoy_config
+from recmesh.deployments.access_log import keep_small
 from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, ApplicationState, Watch
 from recmesh.deployments.catalog_app import NAME as CATALOG
 from recmesh.deployments.catalog_app import catalog_application
+from recmesh.deployments.development_credentials import host_in
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
-from recmesh.deployments.envoy_config import EdgeConfig
+from recmesh.deployments.edge_files import edge_security, make_credentials
+from recmesh.deployments.edge_security import EdgeSecurity
+from recmesh.deployments.envoy_config import EdgeConfig, is_loopback
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
+from recmesh.deployments.mesh_token import kept_mesh_token
 from recmesh.deployments.model_app import model_application
 from recmesh.deployments.orchestrator_app import NAME, orchestrator_application
 from recmesh.deployments.orchestrator_server import live_embedding
 from recmesh.deployments.ray_cluster import join_cluster, leave_cluster, start_cluster
 from recmesh.deployments.trial_applications import trial_applications
 from recmesh.storage.dataset import Dataset
-from recmesh.storage.errors import NotFoundError, UnavailableError
+from recmesh.storage.errors import ConfigurationError, NotFoundError, UnavailableError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_process import MilvusProcess
 
@@ -41,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 EDGE_TIMEOUT_S = 20.0
 POLL_S = 0.1
+RENEW_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class HostedMesh:
     record: MeshRecord
     applications: list[ApplicationState]
     """As they were when the edge opened; some may have failed."""
+    reload: Callable[[], None]
+    """Has a secure edge take on the callers that the configuration file names now."""
 
 
 def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTarget]:
@@ -141,10 +150,20 @@ async def _deployed(wanted: Sequence[serve.RunTarget], watch: Watch) -> list[App
         raise
 
 
-async def orchestrator_answers(address: str) -> None:
+def _edge_itself(address: str, security: EdgeSecurity | None) -> grpc.aio.Channel:
+    """To our own edge: its certificate is believed because we gave it to it."""
+    if security is None:
+        return grpc.aio.insecure_channel(address)
+    chain = security.certificate.read_bytes()
+    roots = chain + b"\n" + security.authority.read_bytes()
+    name = ("grpc.ssl_target_name_override", host_in(security.certificate))
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(roots), [name])
+
+
+async def orchestrator_answers(address: str, security: EdgeSecurity | None = None) -> None:
     """Returns once the orchestrator says through the edge that it serves."""
     end_s = time.monotonic() + EDGE_TIMEOUT_S
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with _edge_itself(address, security) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while True:
             try:
@@ -163,6 +182,31 @@ async def orchestrator_answers(address: str) -> None:
             await asyncio.sleep(POLL_S)
 
 
+async def _renew(file: Path, home: Home) -> None:
+    """Makes development certificates anew before they end; Envoy sees that by itself."""
+    while True:
+        await asyncio.sleep(RENEW_S)
+        try:
+            config = MeshConfig.load(file, home, secure=True)
+            if not config.edge.certificate:
+                await asyncio.to_thread(make_credentials, config, home)
+        except ConfigurationError as error:
+            log.error("credentials_not_renewed", reason=str(error))
+
+
+def _reload(edge: EdgeSupervisor, file: Path, home: Home, token: str) -> None:
+    """What cannot work changes nothing: whoever asked for it was told by the command."""
+    if not token:
+        return
+    try:
+        config = MeshConfig.load(file, home, secure=True)
+        security = edge_security(config, home, token)
+    except ConfigurationError as error:
+        log.error("edge_not_reconfigured", reason=str(error))
+        return
+    edge.reconfigure(EdgeConfig(address=config.edge.address, security=security))
+
+
 @contextlib.asynccontextmanager
 async def hosted_mesh(
     config: MeshConfig, config_file: Path, home: Home, watch: Watch
@@ -175,9 +219,17 @@ async def hosted_mesh(
         UnavailableError: the orchestrator or the edge does not come up.
     """
     Dataset.open(home.dataset)
-    edge = EdgeSupervisor(EdgeConfig(address=config.edge.address))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_mesh(home))
+        token = stack.enter_context(kept_mesh_token(home, secure=config.edge.secure))
+        security = edge_security(config, home, token)
+        if security is None and not is_loopback(config.edge.address):
+            log.warning(
+                "edge_open_to_all",
+                address=config.edge.address,
+                fix="whoever reaches it may do everything; start it with: recmesh up --secure",
+            )
+        edge = EdgeSupervisor(EdgeConfig(address=config.edge.address, security=security))
         # First, because a port that is taken shows at once.
         await stack.enter_async_context(edge)
         watch("starting the vector index", [])
@@ -199,6 +251,12 @@ async def hosted_mesh(
             name="follow-replicas",
         )
         stack.callback(following.cancel)
+        if security is not None:
+            for name, keeping in (
+                ("renew-credentials", _renew(config_file, home)),
+                ("access-log", keep_small(security.access_log, edge.reopen_logs)),
+            ):
+                stack.callback(asyncio.create_task(keeping, name=name).cancel)
         states = await _deployed(targets(config, home, index_uri), watch)
         orchestrator = next(state for state in states if state.name == NAME)
         if orchestrator.state != applications.RUNNING:
@@ -206,10 +264,16 @@ async def hosted_mesh(
         watch("opening the edge", states)
         edge.set_addresses([replica.address for replica in orchestrator.replicas])
         await edge.wait_ready(EDGE_TIMEOUT_S)
-        await orchestrator_answers(edge.address)
+        await orchestrator_answers(edge.address, security)
         failed = tuple(state.name for state in states if state.state != applications.RUNNING)
         record = MeshRecord(
-            os.getpid(), edge.address, ray_address, index_uri, str(config_file), failed
+            os.getpid(),
+            edge.address,
+            ray_address,
+            index_uri,
+            str(config_file),
+            failed,
+            config.edge.secure,
         )
         stack.enter_context(recorded(home, record))
-        yield HostedMesh(record, states)
+        yield HostedMesh(record, states, partial(_reload, edge, config_file, home, token))

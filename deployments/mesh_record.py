@@ -38,6 +38,8 @@ class MeshRecord:
     """The configuration file it was started with."""
     failed: tuple[str, ...] = ()
     """Applications that did not run when it opened."""
+    secure: bool = False
+    """Callers say who they are, in TLS."""
 
 
 def _file(home: Home) -> Path:

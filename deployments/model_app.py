@@ -7,7 +7,7 @@ Serve's own proxies are off, because callers dial the replicas that the address 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
@@ -16,6 +16,7 @@ from ray import serve
 from recmesh.deployments.address_book import Role
 from recmesh.deployments.announcer import Announcer
 from recmesh.deployments.mesh_config import ModelTable
+from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
@@ -69,7 +70,7 @@ class ModelReplica:
         self._following: asyncio.Task[None] | None = None
         if model_name == EMBEDDER:
             self._following = await SpokenVersions(home, methods).start()
-        self._server = model_server(methods)
+        self._server = model_server(methods, mesh_token(home))
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
         context = serve.get_replica_context()
@@ -115,6 +116,8 @@ class ModelRun:
     version: str
     build: str
     """Announced by replicas that run exactly this."""
+    token: str = field(default="", repr=False)
+    """Of the mesh; its replicas want it."""
 
 
 def model_run(
@@ -162,7 +165,7 @@ def model_run(
     target = serve.RunTarget(
         deployment.bind(*arguments), name=application_of(name, beside), route_prefix=None
     )
-    return ModelRun(target, announced_as, version, options["version"])
+    return ModelRun(target, announced_as, version, options["version"], mesh_token(home))
 
 
 def model_application(

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
+from recmesh.deployments.mesh_token import inside_only
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.v1 import model_pb2
 
@@ -22,9 +23,12 @@ def _without_deadline(method: Callable[[Any], Awaitable[Message]]) -> Method:
     return call
 
 
-def model_server(methods: ModelMethods) -> GrpcServer:
-    """A server, not started yet. Requests were validated where they entered the mesh."""
-    server = GrpcServer([MODEL.full_name])
+def model_server(methods: ModelMethods, token: str = "") -> GrpcServer:
+    """A server, not started yet. Requests were validated where they entered the mesh.
+
+    With a ``token`` it takes calls only from inside the mesh that has it.
+    """
+    server = GrpcServer([MODEL.full_name], interceptors=inside_only(token))
     add_service(
         server,
         MODEL,

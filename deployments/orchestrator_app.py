@@ -12,12 +12,14 @@ from ray import serve
 
 from recmesh.deployments.address_book import AddressBookClient, Role
 from recmesh.deployments.announcer import Announcer
+from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.campaign_ledger_client import GrpcCampaignLedger
 from recmesh.deployments.catalog_app import NAME as CATALOG
 from recmesh.deployments.catalog_log_client import GrpcCatalogLogClient
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.external_model import dial, external_models
 from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
@@ -26,8 +28,10 @@ from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.policy import Policy
+from recmesh.orchestrator.policy_store import PolicyStore
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.dataset import Dataset
+from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 
@@ -47,6 +51,7 @@ class OrchestratorReplica:
         external: dict[str, dict[str, Any]],
         key_file: str,
         host: str,
+        surfaces: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
 
@@ -58,13 +63,15 @@ class OrchestratorReplica:
             external: models that run elsewhere, as external_models says them.
             key_file: keys of attribution tokens.
             host: to listen on; empty: the node's address.
+            surfaces: that each caller may ask for; none: all. None: callers are not known.
         """
         home = Home(Path(home_root))
         clients = await self.load(home, colocated)
         for name, place in external.items():
             clients[name] = dial(name, place)
-        self._catalog = catalog = GrpcCatalogLogClient()
-        ledger = GrpcCampaignLedger()
+        token = mesh_token(home)
+        self._catalog = catalog = GrpcCatalogLogClient(token)
+        ledger = GrpcCampaignLedger(token)
 
         def take_writer(found: Mapping[str, Sequence[str]]) -> None:
             catalog.set_addresses(found.get(CATALOG, []))
@@ -78,6 +85,8 @@ class OrchestratorReplica:
             catalog=catalog,
             tokens=AttributionTokens(SigningKeys.load_or_make(Path(key_file))),
             ledger=ledger,
+            token=token,
+            surfaces=None if surfaces is None else CallerSurfaces(surfaces),
         )
         # Before the server starts: models that run already take part from the first request on.
         self._following = asyncio.create_task(
@@ -136,6 +145,8 @@ def orchestrator_application(
     colocated = {n: m.version for n, m in config.models.items() if m.placement == "orchestrator"}
     external = external_models(config)
     policy = str(table.policy_file)
+    served = Policy.load(table.policy_file)
+    policies = (served, PolicyStore(home.policies).resolve("", table.policy_file))
     key_file = config.attribution.keys_of(home)
     arguments = (
         str(home.root.resolve()),
@@ -145,11 +156,12 @@ def orchestrator_application(
         external,
         str(key_file),
         host,
+        _surfaces(config, policies) if config.edge.secure else None,
     )
     store = ArtifactStore(home.artifacts)
     # Replicas read these when they start: new ones are taken over by deploying again.
     read_at_start = (
-        Policy.load(table.policy_file).version,
+        served.version,
         Dataset.open(home.dataset).version,
         SigningKeys.load_or_make(key_file).fingerprint,
         [store.live_version(name) for name in colocated if store.has_live(name)],
@@ -170,3 +182,16 @@ def orchestrator_application(
         name=NAME,
         route_prefix=None,
     )
+
+
+def _surfaces(config: MeshConfig, policies: Sequence[Policy]) -> dict[str, tuple[str, ...]]:
+    """What each caller may ask for. A surface that no policy has would refuse it in silence."""
+    known = dict.fromkeys(surface for policy in policies for surface in policy.surfaces)
+    for name, caller in config.callers.items():
+        for surface in caller.surfaces:
+            if surface not in known:
+                raise ConfigurationError(
+                    f"callers.{name}.surfaces: the policy has no surface {surface!r}; it has "
+                    f"{', '.join(known)}"
+                )
+    return {name: caller.surfaces for name, caller in config.callers.items()}

@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 
 from recmesh.deployments.action_recorder import ActionRecorder
+from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.catalog_follower import CatalogFollower
 from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
@@ -99,6 +100,8 @@ class OrchestratorServer:
         writer: CatalogWriter | None = None,
         tokens: AttributionTokens | None = None,
         ledger: CampaignLedger | None = None,
+        token: str = "",
+        surfaces: CallerSurfaces | None = None,
     ) -> None:
         """What it works with.
 
@@ -111,6 +114,8 @@ class OrchestratorServer:
             writer: of catalog and events, started, where it runs in this process.
             tokens: sign pages; None: with the keys in the home folder.
             ledger: of sponsored slots, which this closes; None: there are none.
+            token: of the mesh, which calls to this and to models need; empty: it has none.
+            surfaces: that callers may ask for; None: callers are not known.
         """
         self._home = home
         self._policy = policy
@@ -119,6 +124,8 @@ class OrchestratorServer:
         self._writer = writer
         self._tokens = tokens
         self._ledger = ledger
+        self._token = token
+        self._surfaces = surfaces
         self._panel = ModelPanel(dict(clients))
         self._heard_s: dict[str, float] = {}
         """When versions beside the live ones were announced last; monotonic clock."""
@@ -181,7 +188,15 @@ class OrchestratorServer:
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
         gate = PriorityGate(AdaptiveLimit())
-        self.server = edge_server(mesh, self._writer, recorder, read_up, gate)
+        self.server = edge_server(
+            mesh,
+            self._writer,
+            recorder,
+            read_up,
+            gate,
+            token=self._token,
+            surfaces=self._surfaces,
+        )
         self.policy_version = policy.version
         return await self.server.start(address)
 
@@ -227,7 +242,7 @@ class OrchestratorServer:
                     known.forget(found)
             client = self._panel.clients.get(name)
             if client is None:
-                self._panel.join(name, GrpcModelClient(name, found))
+                self._panel.join(name, GrpcModelClient(name, found, token=self._token))
                 log.info("model_joined", model=name, replicas=len(found))
             elif isinstance(client, GrpcModelClient) and not client.pinned:
                 client.set_addresses(found)

@@ -72,7 +72,7 @@ def roll_out(
             if state.state in FAILED:
                 break
             if runs(state, run) and count[0] <= len(state.replicas) <= count[1]:
-                said = asyncio.run(_described(run.name, [r.address for r in state.replicas]))
+                said = asyncio.run(_described(run, [r.address for r in state.replicas]))
                 if said == {run.version}:
                     return state
                 if "" not in said:
@@ -95,11 +95,11 @@ def runs(state: ApplicationState | None, run: ModelRun) -> bool:
     )
 
 
-async def _described(name: str, addresses: list[str]) -> set[str]:
+async def _described(run: ModelRun, addresses: list[str]) -> set[str]:
     """What replicas call themselves; empty for one that does not answer."""
 
     async def one(address: str) -> str:
-        client = GrpcModelClient(name, [address])
+        client = GrpcModelClient(run.name, [address], token=run.token)
         try:
             return (await client.describe(timeout_s=DESCRIBE_TIMEOUT_S)).version
         except RecMeshError:

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from recmesh.deployments.action_recorder import ActionRecorder
 from recmesh.deployments.call_meter import CallMeter
+from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.grpc_service import StreamMethod
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.swipe.deal import SURFACE, deal
@@ -49,6 +50,7 @@ class SwipeMethods:
         *,
         idle_s: float = IDLE_S,
         most_sessions: int = MOST_SESSIONS,
+        may: CallerSurfaces | None = None,
     ) -> None:
         """What it works with.
 
@@ -59,6 +61,7 @@ class SwipeMethods:
             read_up: brings the mesh's histories to the end of the event log; None: there is none.
             idle_s: how long a card may stay open.
             most_sessions: that may be open at once.
+            may: who may swipe; None: everybody.
         """
         self._mesh = mesh
         self._meter = meter
@@ -66,6 +69,7 @@ class SwipeMethods:
         self._read_up = read_up
         self._idle_s = idle_s
         self._most_sessions = most_sessions
+        self._may = may or CallerSurfaces(None)
         self._ids = SessionIds(mesh.tokens.keys_for(b"swipe sessions"))
         self._open = 0
 
@@ -77,6 +81,7 @@ class SwipeMethods:
     async def _swipe(
         self, requests: Requests
     ) -> AsyncGenerator[recommendation_pb2.SwipeResponse, None]:
+        self._may.check(SURFACE)
         if self._open >= self._most_sessions:
             raise OverloadedError(
                 f"{self._most_sessions} sessions are open at this replica; try again later"

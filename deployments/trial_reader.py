@@ -12,6 +12,7 @@ import numpy as np
 
 from recmesh.deployments.address_book import Role
 from recmesh.deployments.applications import states
+from recmesh.deployments.mesh_token import from_inside
 from recmesh.storage.errors import UnavailableError
 from recmesh.v1 import trial_pb2, trial_pb2_grpc
 
@@ -92,8 +93,10 @@ def joined(parts: Sequence[trial_pb2.Trial]) -> TrialState:
     )
 
 
-def read_trials(model: str = "") -> list[TrialState]:
+def read_trials(model: str = "", token: str = "") -> list[TrialState]:
     """Trials of a model, or of all, by model and version. The process must have joined the cluster.
+
+    ``token`` of the mesh; empty: it has none.
 
     Raises:
         UnavailableError: no orchestrator answers.
@@ -110,7 +113,9 @@ def read_trials(model: str = "") -> list[TrialState]:
         with grpc.insecure_channel(address) as channel:
             try:
                 answer = trial_pb2_grpc.TrialServiceStub(channel).ReadTrials(
-                    trial_pb2.ReadTrialsRequest(model=model), timeout=ANSWER_S
+                    trial_pb2.ReadTrialsRequest(model=model),
+                    timeout=ANSWER_S,
+                    metadata=from_inside(token),
                 )
             except grpc.RpcError:
                 continue  # one that leaves; the others count what is to come

@@ -13,6 +13,8 @@
     ├── DeadlineError              DEADLINE_EXCEEDED    no time is left
     ├── OverloadedError            RESOURCE_EXHAUSTED   a declared limit is reached
     ├── SilentCallerError          ABORTED              a stream on which nothing came
+    ├── UnauthenticatedError       UNAUTHENTICATED      a call that does not say who makes it
+    ├── ForbiddenError             PERMISSION_DENIED    a caller asks for what it was not given
     └── UnsupportedError           UNIMPLEMENTED        a call this part does not offer
 
 Messages are for people, say the rule and the value, and hold no personal data: they
@@ -96,6 +98,18 @@ class SilentCallerError(RecMeshError):
     """
 
     code = "ABORTED"
+
+
+class UnauthenticatedError(RecMeshError):
+    """A call does not say, or not credibly, who makes it."""
+
+    code = "UNAUTHENTICATED"
+
+
+class ForbiddenError(RecMeshError):
+    """A caller that is known asks for what the configuration does not give it."""
+
+    code = "PERMISSION_DENIED"
 
 
 class UnsupportedError(RecMeshError):

@@ -47,6 +47,11 @@ class Home:
         return self.root / "attribution.keys"
 
     @property
+    def credentials(self) -> Path:
+        """Development certificates and tokens' keys of a secure edge."""
+        return self.root / "credentials"
+
+    @property
     def artifacts(self) -> Path:
         """Trained models, content-addressed."""
         return self.root / "artifacts"

@@ -11,10 +11,12 @@ import grpc.aio
 
 from recmesh.cli.load_generation.latency_record import OK
 from recmesh.cli.load_generation.open_loop import Answer
-from recmesh.deployments.grpc_channel import edge_channel
+from recmesh.deployments.edge_channel import edge_of
+from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
 from recmesh.deployments.grpc_service import PRIORITY_KEY
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import UnavailableError
+from recmesh.storage.home import Home
 from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 CONNECT_S = 5.0
@@ -60,10 +62,15 @@ async def connected(address: str, number: int) -> AsyncIterator[list[grpc.aio.Ch
     """So many connections, made before the first request.
 
     Raises:
+        ConfigurationError: credentials are missing or wrong.
         UnavailableError: nobody answers within 5 seconds.
     """
     async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(edge_channel(address)) for _ in range(number)]
+        edge = edge_of(Home.from_environment(), address)
+        channels = [
+            await stack.enter_async_context(edge.aio_channel(CHANNEL_OPTIONS))
+            for _ in range(number)
+        ]
         try:
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.gather(*(channel.channel_ready() for channel in channels))

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from recmesh.deployments.address_pool import METHODS
 from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
+from recmesh.deployments.mesh_token import from_inside
 from recmesh.v1 import model_pb2
 
 ANSWER_S = 10.0
@@ -52,8 +53,10 @@ class CallFailedError(Exception):
 class ModelPort:
     """One address. Belongs to the event loop that it was made in."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str = "") -> None:
+        """``token`` of the mesh that the address is in; empty: it has none."""
         self.address = address
+        self._metadata = from_inside(token)
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._calls = {
             name: self._channel.unary_unary(
@@ -68,7 +71,11 @@ class ModelPort:
 
     def started(self, method: str, request: Message | bytes, timeout_s: float) -> Any:
         """A call under way, which may be awaited or cancelled."""
-        return self._calls[method](request, timeout=timeout_s)  # type: ignore[arg-type] # see above
+        return self._calls[method](
+            request,  # type: ignore[arg-type] # see above
+            timeout=timeout_s,
+            metadata=self._metadata,
+        )
 
     async def call(
         self, method: str, request: Message | bytes, timeout_s: float = ANSWER_S

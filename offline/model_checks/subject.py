@@ -63,15 +63,17 @@ class Subject:
         version: str = "",
         last_error: Callable[[], str] = lambda: "",
         revived: Callable[[], str] = lambda: "",
+        token: str = "",
     ) -> Subject:
         """Connects, and asks what the model is.
 
-        ``folder`` None: that of the registry which has the name that it says, if any.
+        ``folder`` None: that of the registry which has the name that it says, if any; ``token`` of
+        the mesh that the address is in.
 
         Raises:
             UnavailableError: nobody answers Describe there.
         """
-        port = ModelPort(address)
+        port = ModelPort(address, token)
         try:
             said = await port.describe()
         except CallFailedError as error:
@@ -81,7 +83,7 @@ class Subject:
             with suppress(NotFoundError):
                 folder = ModelFolder.of(said.name) if NAME.fullmatch(said.name) else None
         asks = await material(port, said, dataset, seed)
-        client = _client(said, address)
+        client = _client(said, address, token)
         return cls(
             port, client, home, folder, dataset, said, asks, seed, version, last_error, revived
         )
@@ -176,8 +178,8 @@ class Subject:
         raise NotCheckedError(f"the process that listens on port {port} belongs to somebody else")
 
 
-def _client(said: model_pb2.DescribeResponse, address: str) -> ModelClient:
-    return GrpcModelClient(said.name or "model", [address], pinned=True)
+def _client(said: model_pb2.DescribeResponse, address: str, token: str = "") -> ModelClient:
+    return GrpcModelClient(said.name or "model", [address], pinned=True, token=token)
 
 
 def _own_addresses() -> frozenset[str]:

@@ -25,7 +25,7 @@ def is_address(text: str) -> bool:
 
 @asynccontextmanager
 async def opened(
-    target: str, home: Home, *, seed: int = 0, version: str = ""
+    target: str, home: Home, *, seed: int = 0, version: str = "", token: str = ""
 ) -> AsyncIterator[Subject]:
     """Serves what has to be served, and connects.
 
@@ -34,6 +34,7 @@ async def opened(
         home: folder of artifacts and data.
         seed: of users, items and trainings.
         version: of the artifact; empty: the live one.
+        token: of the mesh that an address is in; empty: it has none.
 
     Raises:
         NotFoundError: there is no such model, or it was never trained.
@@ -48,7 +49,7 @@ async def opened(
                     f"{target} serves the version that it serves: leave --version out"
                 )
             subject = await Subject.opened(
-                target, home=home, folder=None, dataset=dataset, seed=seed
+                target, home=home, folder=None, dataset=dataset, seed=seed, token=token
             )
         else:
             folder = ModelFolder.of(target)

@@ -47,6 +47,7 @@ def _understood(words: list[str]) -> bool:
         "model-trials.md",
         "retraining.md",
         "search.md",
+        "security.md",
         "tuning.md",
         "world.md",
         "swipe.md",

@@ -148,3 +148,43 @@ def test_a_file_that_is_no_certificate_is_refused_before_anything_starts(
         external_models(load(tmp_path, EXTERNAL + tls))
     elsewhere = load(tmp_path, f'{EXTERNAL}{tls}[ray]\naddress = "ray://head:10001"')
     assert external_models(elsewhere)["x"]["tls"][where] == str(no_pem)
+
+
+CALLER = '[callers.feed]\nmethods = ["RecommendationService/Recommend"]\n'
+
+
+def test_a_caller_has_an_identity_of_its_own_and_the_paths_of_its_methods(tmp_path: Path) -> None:
+    text = CALLER + '[callers.events]\nspiffe_id = "spiffe://a.b/ns/x"\n'
+    config = load(tmp_path, text + 'methods = ["FeedbackService"]\n')
+    feed, events = config.callers["feed"], config.callers["events"]
+    assert feed.identity("feed") == "spiffe://recmesh/caller/feed"
+    assert events.identity("events") == "spiffe://a.b/ns/x"
+    assert feed.paths == ("/recmesh.v1.RecommendationService/Recommend",)
+    assert "/recmesh.v1.FeedbackService/RecordEvents" in events.paths
+    assert not config.edge.secure
+    assert MeshConfig.load(tmp_path / "mesh.toml", secure=True).edge.secure
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[edge]\nsecure = true\n", r"add one, as in \[callers.operator\]"),
+        (CALLER.replace('Recommend"', 'Recomend"'), "has Recommend, Explain, Swipe"),
+        (CALLER.replace("RecommendationService", "TrialService"), "is not of the contract"),
+        ("[callers.feed]\nmethods = []\n", "at least 1 item"),
+        (CALLER + 'priority = "urgent"\n', "critical, normal, batch"),
+        (CALLER + "requests_per_s = 0\n", "greater than or equal to 1"),
+        (CALLER + 'spiffe_id = "feed"\n', "callers.feed.spiffe_id"),
+        (
+            CALLER + CALLER.replace("feed", "b") + 'spiffe_id = "spiffe://recmesh/caller/feed"\n',
+            "callers.feed, too; give each its own",
+        ),
+        ('[callers.x]\nmethods = ["CatalogService"]\nsurfaces = ["feed"]\n', "take surfaces out"),
+        ('[edge]\nkey = "/k"\n', "give all three, or none"),
+    ],
+)
+def test_callers_that_cannot_work_are_named_with_the_fix(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        load(tmp_path, text)

@@ -1,0 +1,80 @@
+"""``recmesh up --secure``: commands find their credentials, replicas answer nobody else."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from ssl import create_default_context
+
+import grpc
+import pytest
+
+from recmesh.deployments.mesh_config import DEFAULT_CONFIG
+from recmesh.v1 import model_pb2, model_pb2_grpc
+from tests.mesh.conftest import RunningMesh
+from tests.small_world import ingested_home, train
+
+pytestmark = [pytest.mark.mesh, pytest.mark.slow]
+
+RECOMMEND = "/recmesh.v1.RecommendationService/Recommend"
+POLICY = Path(__file__).parents[2] / "orchestrator" / "policies" / "default.toml"
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    running = RunningMesh(ingested_home(tmp_path_factory.mktemp("secure")))
+    running.policy.write_text(POLICY.read_text())
+    train(running.home, "cf")
+    config = running.home.root / "mesh.toml"
+    config.write_text(DEFAULT_CONFIG.read_text())
+    running.recmesh("up", "--secure", "--detach", "--config", str(config))
+    yield running
+    running.recmesh("down")
+    assert not (running.home.run / "mesh-token").exists()
+
+
+def test_commands_and_curl_are_answered_and_strangers_are_not(secure: RunningMesh) -> None:
+    page = json.loads(secure.recmesh("call", "reader", "--json", "--timeout-s", "5").stdout)
+    assert page["recommendations"]
+    assert "cf" in page["versions"]["models"]
+    refused = secure.recmesh("call", "reader", "--caller", "nobody", check=False)
+    assert "there are operator" in refused.stderr
+    token = secure.recmesh("edge", "token", "operator").stdout.strip()
+    trusted = create_default_context(cafile=secure.home.credentials / "authority.pem")
+    request = urllib.request.Request(
+        f"https://{secure.address}{RECOMMEND}",
+        b'{"surface": "feed", "user_id": "reader"}',
+        {"authorization": f"Bearer {token}"},
+    )
+    with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
+        assert json.loads(answer.read())["recommendations"]
+
+
+def test_replicas_answer_nobody_past_the_edge_and_redeployed_ones_neither(
+    secure: RunningMesh,
+) -> None:
+    secure.recmesh("model", "deploy", "cf")
+    with (secure.home.root / "mesh.toml").open("a") as file:
+        file.write('[callers.late]\nmethods = ["RecommendationService"]\nsurfaces = ["feed"]\n')
+    secure.recmesh("up")
+    end_s = time.monotonic() + 20
+    while secure.recmesh("call", "reader", "--caller", "late", check=False).returncode:
+        assert time.monotonic() < end_s
+        time.sleep(0.2)
+    refused = secure.recmesh(
+        "call", "reader", "--caller", "late", "--surface", "swipe", check=False
+    )
+    assert "was not given the surface 'swipe'" in refused.stderr
+    for name, state in secure.status().items():
+        for replica in state["replicas"]:
+            with grpc.insecure_channel(replica["address"]) as channel:
+                stub = model_pb2_grpc.ModelServiceStub(channel)
+                with pytest.raises(grpc.RpcError) as caught:
+                    stub.Describe(model_pb2.DescribeRequest(), timeout=5)
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED, name
+    page = json.loads(secure.recmesh("call", "reader", "--json", "--timeout-s", "5").stdout)
+    assert "cf" in page["versions"]["models"]
+    assert "reader" not in (secure.home.run / "edge-access.log").read_text()
