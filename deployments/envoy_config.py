@@ -16,6 +16,7 @@ from typing import Any
 from recmesh.deployments import envoy_security
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
+from recmesh.deployments.grpc_service import GIVEN_KEY
 from recmesh.storage.errors import ConfigurationError
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
 
@@ -226,7 +227,7 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
                     "name": "mesh",
                     "domains": ["*"],
                     "routes": _routes(config),
-                    **(envoy_security.headers_for_replicas(security) if security else {}),
+                    **_headers_for_replicas(security),
                 }
             ],
         },
@@ -241,6 +242,19 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
         # A taken port must be an error, not a second listener that steals half the calls.
         "enable_reuse_port": False,
         "filter_chains": [chain],
+    }
+
+
+def _headers_for_replicas(security: EdgeSecurity | None) -> Json:
+    """What every call carries on: also how much time it was given, part of which may be gone."""
+    headers = envoy_security.headers_for_replicas(security) if security else {}
+    given = {
+        "header": {"key": GIVEN_KEY, "value": "%REQ(grpc-timeout)%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return {
+        **headers,
+        "request_headers_to_add": [*headers.get("request_headers_to_add", ()), given],
     }
 
 

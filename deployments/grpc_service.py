@@ -42,8 +42,9 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 PRIORITY_KEY = "x-recmesh-priority"
 """Metadata that says how much a call matters: critical, normal or batch."""
 
-GIVEN_KEY = "x-envoy-expected-rq-timeout-ms"
-"""Metadata in which Envoy says how long a call may take as a whole."""
+GIVEN_KEY = "x-recmesh-timeout"
+"""Metadata in which the edge says how long a call was given, as gRPC writes it: 500m."""
+UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 MOST_TIME_S, LEAST_TIME_S = 1.0, 0.01
 """What a call's time counts as, where it is more or less."""
 
@@ -104,8 +105,9 @@ def _given_s(context: Context) -> float:
     """The whole of a call's time, when it reached the edge: it may have waited since."""
     for key, value in context.invocation_metadata() or ():
         if key == GIVEN_KEY:
-            with contextlib.suppress(ValueError):
-                return max(min(float(value) / 1e3, MOST_TIME_S), LEAST_TIME_S)
+            with contextlib.suppress(ValueError, KeyError):
+                given_s = int(value[:-1]) * UNITS_S[str(value[-1:])]
+                return max(min(given_s, MOST_TIME_S), LEAST_TIME_S)
     return max(min(_remaining_s(context), MOST_TIME_S), LEAST_TIME_S)
 
 
