@@ -98,9 +98,13 @@ def edge_of(home: Home, address: str = "", said: CallerSettings | None = None) -
     if said.authority is not None:
         here = running.address if running else DEFAULT_ADDRESS
         return Edge(address or here, _given(said, said.authority))
-    if running is not None and address in ("", running.address):
+    if running is not None and _same(address or running.address, running.address):
         return edge_of_mesh(home, running, said.name)
     return Edge(address or DEFAULT_ADDRESS, None)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.replace("localhost:", "127.0.0.1:") == other
 
 
 def edge_of_mesh(home: Home, running: MeshRecord, caller: str = DEFAULT_CALLER) -> Edge:

@@ -249,6 +249,7 @@ async def test_commands_find_credentials_by_themselves(
         edge_of(home)
     monkeypatch.setenv("RECMESH_CALLER_NAME", "feed-backend")
     assert edge_of(home).credentials is not None
+    assert edge_of(home, "localhost:1").credentials is not None
     assert edge_of(home, "127.0.0.1:2").credentials is None
     (tmp_path / "mesh").mkdir()
     async with secure_mesh(tmp_path / "mesh") as mesh:

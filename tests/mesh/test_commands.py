@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from recmesh.cli.sample_slates import print_sample_slates
+from recmesh.deployments.edge_channel import edge_of
 from recmesh.models.registry import MODELS
 from recmesh.orchestrator.policy import Policy
 from recmesh.storage.artifacts import ArtifactStore
@@ -40,7 +41,7 @@ def test_every_surface_has_a_page_to_show(mesh: RunningMesh) -> None:
     printed = io.StringIO()
     print_sample_slates(
         Console(file=printed, width=120),
-        mesh.address,
+        edge_of(mesh.home),
         Dataset.open(mesh.home.dataset),
         Policy.load().surfaces,
     )
