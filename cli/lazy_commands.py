@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "up": "recmesh.cli.up:up_command",
     "serve": "recmesh.cli.serve:serve_command",
     "status": "recmesh.cli.status:status_command",
+    "top": "recmesh.cli.top:top_command",
+    "trace": "recmesh.cli.trace:trace_command",
     "down": "recmesh.cli.down:down_command",
     "edge": "recmesh.cli.edge:edge_app",
     "call": "recmesh.cli.call:call_command",

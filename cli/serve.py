@@ -14,6 +14,7 @@ from recmesh.cli.written_data import mesh_config
 from recmesh.deployments.edge_channel import DEFAULT_ADDRESS
 from recmesh.deployments.external_model import external_models
 from recmesh.deployments.local_mesh import local_mesh
+from recmesh.deployments.telemetry import telemetry
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
@@ -27,22 +28,27 @@ async def _serve(policy: Path, address: str) -> None:
     console = Console()
     home = Home.from_environment()
     config = mesh_config(home)
-    async with local_mesh(
-        home,
-        policy,
-        address,
-        config.database.uri,
-        config.attribution.keys_of(home),
-        config.campaigns,
-        config.decisions,
-        config.events,
-        external_models(config),
-    ) as mesh:
-        console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
-        console.print(f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}")
-        console.print(f"  embedding  {mesh.embedding or 'none'}")
-        await stopped.wait()
-        console.print("stopping")
+    told = config.telemetry
+    # People read what this prints; machines get the whole log.
+    with telemetry(told, "serve", logs=told.log_format == "json"):
+        async with local_mesh(
+            home,
+            policy,
+            address,
+            config.database.uri,
+            config.attribution.keys_of(home),
+            config.campaigns,
+            config.decisions,
+            config.events,
+            external_models(config),
+        ) as mesh:
+            console.print(f"serving on [bold]{mesh.address}[/bold]; Ctrl-C stops")
+            console.print(
+                f"  models     {', '.join(mesh.models) or 'none: popular and fresh only'}"
+            )
+            console.print(f"  embedding  {mesh.embedding or 'none'}")
+            await stopped.wait()
+            console.print("stopping")
 
 
 def serve_command(

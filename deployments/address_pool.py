@@ -67,6 +67,16 @@ class AddressPool:
     def __len__(self) -> int:
         return len(self._replicas)
 
+    @property
+    def outstanding(self) -> int:
+        """Calls in flight."""
+        return sum(replica.outstanding for replica in list(self._replicas.values()))
+
+    def left_alone(self) -> int:
+        """How many are not asked now, for what they did of late."""
+        now_s = self._clock()
+        return sum(1 for r in list(self._replicas.values()) if r.outlier.until_s > now_s)
+
     def set_addresses(self, addresses: Sequence[str]) -> None:
         """Takes the replicas that discovery knows of; an empty list changes nothing."""
         if not addresses:

@@ -14,6 +14,7 @@ from recmesh.deployments.address_pool import Replica
 from recmesh.deployments.client_tls import ClientTls
 from recmesh.deployments.model_failure import failure_of
 from recmesh.storage.errors import DeadlineError, RecMeshError, UnavailableError
+from recmesh.storage.telemetry.spans import handed_on, recorded_span
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,13 @@ class Attempt:
         self._tls = tls
         self._timeout_s = timeout_s
         self._late_s = inf if usual_s is None else time.monotonic() + usual_s
-        self._call = replica.calls[method](request, timeout=timeout_s, metadata=replica.metadata)
+        self._call = replica.calls[method](
+            request, timeout=timeout_s, metadata=(*replica.metadata, *handed_on())
+        )
+        span = recorded_span()
+        if span is not None:
+            # More than one where a call is hedged or made again.
+            span.add_event("asked", {"server.address": replica.address})
 
     async def answer(self) -> Any:
         """The answer; to be awaited once.

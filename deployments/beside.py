@@ -55,7 +55,13 @@ def deploy_beside(
     # One is enough to begin with; load adds others.
     table = (config.models.get(name) or declared_table(name)).model_copy(update={"min_replicas": 1})
     target = model_application(
-        name, table, home, config.replicas_host, version=version, beside=True
+        name,
+        table,
+        home,
+        config.replicas_host,
+        version=version,
+        beside=True,
+        telemetry_table=config.telemetry,
     )
     with joined_cluster(home, running.ray_address):
         there = application_of(name, version) in serve.status().applications

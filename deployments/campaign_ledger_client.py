@@ -14,6 +14,7 @@ from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
 from recmesh.deployments.mesh_token import from_inside
 from recmesh.orchestrator.campaigns.campaign_ledger import CampaignPacing, Hold, WantedSlot
 from recmesh.storage.errors import RecMeshError, UnavailableError
+from recmesh.storage.telemetry.spans import handed_on
 from recmesh.v1 import campaign_ledger_pb2, campaign_ledger_pb2_grpc
 from recmesh.v1.decision_log_pb2 import SealedDecision
 
@@ -83,7 +84,7 @@ class GrpcCampaignLedger:
             answer = await stub.HoldSlots(
                 _wish(request_id, user_id, slots, decision),
                 timeout=timeout_s,
-                metadata=self._metadata,
+                metadata=(*self._metadata, *handed_on()),
             )
         return _holds(answer, len(slots))
 

@@ -6,6 +6,7 @@ One replica: the embedded database has one writer. Orchestrators ask it what was
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from recmesh.deployments.mesh_config import (
 from recmesh.deployments.mesh_token import inside_only, mesh_token
 from recmesh.deployments.orchestrator_server import colocated_models
 from recmesh.deployments.replica_scaling import deployment_options
+from recmesh.deployments.telemetry import telemetry
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.storage.embedding_registry import EMBEDDER
@@ -62,6 +64,7 @@ class CatalogReplica:
         decisions: dict[str, float],
         events: dict[str, float],
         host: str,
+        telemetry_table: dict[str, Any] | None = None,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
 
@@ -76,7 +79,13 @@ class CatalogReplica:
             decisions: another.
             events: another.
             host: to listen on; empty: the node's address.
+            telemetry_table: of the configuration; None: its defaults.
         """
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        self._telemetry = ExitStack()
+        self._telemetry.enter_context(
+            telemetry(telemetry_table or {}, NAME, instance=replica_id, on_ray=True)
+        )
         home = Home(Path(home_root))
         token = mesh_token(home)
         self._embedder = await _embedder(home, token, *embedder)
@@ -125,7 +134,7 @@ class CatalogReplica:
             self._server,
             role=Role.CATALOG,
             application=NAME,
-            replica_id=serve.get_replica_context().replica_id.unique_id,
+            replica_id=replica_id,
             address=f"{host}:{port}",
             version=VERSION,
         )
@@ -144,6 +153,7 @@ class CatalogReplica:
         await self._writer.close()
         if self._embedder is not None:
             await self._embedder.close()
+        await asyncio.to_thread(self._telemetry.close)
 
 
 async def _embedder(
@@ -175,6 +185,7 @@ def catalog_application(
         config.decisions.model_dump(),
         config.events.model_dump(),
         host,
+        config.telemetry.model_dump(),
     )
     options = deployment_options(
         (*arguments, SigningKeys.load_or_make(key_file).fingerprint),

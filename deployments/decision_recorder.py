@@ -11,6 +11,7 @@ from recmesh.deployments.catalog_log_client import CatalogLogClient
 from recmesh.orchestrator.decisions.decision import Decision, latest_pages
 from recmesh.orchestrator.decisions.decision_record import opened, sealed
 from recmesh.storage.errors import RecMeshError
+from recmesh.storage.telemetry.mesh_measures import DECISIONS_LOST
 from recmesh.v1 import decision_log_pb2
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class DecisionRecorder:
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
             self._lost += 1
+            DECISIONS_LOST.add()
         self._waiting.append(decision)
         self._news.set()
 
@@ -106,4 +108,6 @@ class DecisionRecorder:
         await asyncio.gather(self._sending, return_exceptions=True)
         left = len(self._sent) + len(self._waiting) + self._lost
         if left:
+            # Those counted before were given up then.
+            DECISIONS_LOST.add(amount=left - self._lost)
             log.error("decisions_lost", count=left, reason="the log did not answer")

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recmesh.deployments import envoy_security
+from recmesh.deployments import envoy_security, envoy_tracing
 from recmesh.deployments.edge_security import EdgeSecurity
+from recmesh.deployments.envoy_tracing import EdgeTracing
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.deployments.grpc_service import GIVEN_KEY
 from recmesh.storage.errors import ConfigurationError
@@ -109,6 +110,8 @@ class EdgeConfig:
     ejection: Ejection = field(default_factory=Ejection)
     security: EdgeSecurity | None = None
     """None: plaintext, and whoever reaches the address may do everything."""
+    tracing: EdgeTracing | None = None
+    """None: no request is traced."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -174,17 +177,19 @@ def bootstrap(
     ``eds_files`` tell every cluster's replicas; ``admin`` is the Unix socket of Envoy's admin
     interface. In its folder lie the files of :func:`~.envoy_security.secrets`.
     """
-    return json.dumps(
-        {
-            "node": {"id": "recmesh-edge", "cluster": "recmesh-edge"},
-            "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-            "static_resources": {
-                "listeners": [_listener(config, host, port, admin.parent)],
-                "clusters": [_cluster(config, name, file) for name, file in eds_files.items()],
-            },
+    clusters = [_cluster(config, name, file) for name, file in eds_files.items()]
+    whole: Json = {
+        "node": {"id": "recmesh-edge", "cluster": "recmesh-edge"},
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "static_resources": {
+            "listeners": [_listener(config, host, port, admin.parent)],
+            "clusters": clusters,
         },
-        indent=2,
-    )
+    }
+    if config.tracing is not None:
+        clusters.append(envoy_tracing.collector(config.tracing))
+        whole["layered_runtime"] = envoy_tracing.runtime()
+    return json.dumps(whole, indent=2)
 
 
 def _socket(host: str, port: int) -> Json:
@@ -236,6 +241,8 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
     if security:
         http["access_log"] = envoy_security.access_log(security)
         chain["transport_socket"] = envoy_security.tls(directory)
+    if config.tracing is not None:
+        http["tracing"] = envoy_tracing.tracing(config.tracing)
     return {
         "name": "edge",
         "address": _socket(host, port),

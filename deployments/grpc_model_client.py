@@ -21,6 +21,7 @@ from recmesh.deployments.hedged_call import first_answer
 from recmesh.deployments.hedging import HedgeBudget, Latency
 from recmesh.deployments.mesh_token import from_inside
 from recmesh.storage.errors import RecMeshError, UnavailableError, VersionError
+from recmesh.storage.telemetry.spans import named
 from recmesh.v1 import model_pb2
 
 HEDGED = ("Retrieve", "Score", "Embed")
@@ -67,6 +68,16 @@ class GrpcModelClient:
         """The model's name in the policy."""
         return self._name
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that are not answered yet."""
+        return self._pool.outstanding
+
+    def replicas(self) -> tuple[int, int]:
+        """How many replicas are asked, and how many are left alone for a while."""
+        alone = self._pool.left_alone()
+        return len(self._pool) - alone, alone
+
     def set_addresses(self, addresses: Sequence[str]) -> None:
         """Takes the replicas that discovery knows of; an empty list changes nothing."""
         self._pool.set_addresses(addresses)
@@ -76,6 +87,7 @@ class GrpcModelClient:
         self._pool.forget(addresses)
 
     async def _call(self, method: str, request: Message, timeout_s: float) -> Any:
+        named(f"{self._name} {method}")
         began_s = time.monotonic()
         latency = self._latencies.get(method)
         tried: set[str] = set()

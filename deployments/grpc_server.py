@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import grpc
 import grpc.aio
@@ -12,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from recmesh.deployments.call_meter import CallMeter
 from recmesh.storage.errors import ConfigurationError
+from recmesh.storage.telemetry.mesh_measures import MEASURES, REQUESTS_IN_FLIGHT
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -38,6 +40,7 @@ class GrpcServer:
     ) -> None:
         """``services`` are the full names that health and reflection answer for."""
         self._services = tuple(services)
+        self._measured = ExitStack()
         self.meter = CallMeter()
         self.server = grpc.aio.server(
             interceptors=interceptors, options=OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs
@@ -70,6 +73,7 @@ class GrpcServer:
         # What is there now stays: to walk it in every full collection stops all calls for 0.1 s.
         gc.collect()
         gc.freeze()
+        self._measured.enter_context(MEASURES.refreshed_by(self._refresh_measures))
         for service in ("", *self._services):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -78,3 +82,7 @@ class GrpcServer:
         """Says NOT_SERVING, refuses new calls, lets those in flight end within ``grace_s``."""
         await self._health.enter_graceful_shutdown()
         await self.server.stop(grace_s)
+        self._measured.close()
+
+    def _refresh_measures(self) -> None:
+        REQUESTS_IN_FLIGHT.set(self.meter.inflight)

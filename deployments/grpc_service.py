@@ -9,6 +9,7 @@ and errors. A method of the contract that is not given answers UNIMPLEMENTED by 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
@@ -22,13 +23,16 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from recmesh.deployments.call_meter import CallMeter
+from recmesh.deployments.call_watch import CallWatch
 from recmesh.deployments.caller import set_current_caller
 from recmesh.deployments.grpc_errors import abort
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.validation import validate
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.orchestrator.overload.priority_gate import PriorityGate
-from recmesh.storage.errors import InvalidRequestError, OverloadedError, UnsupportedError
+from recmesh.storage.errors import InvalidRequestError, UnsupportedError
+from recmesh.storage.telemetry.current_call import identify
+from recmesh.storage.telemetry.spans import is_tracing
 
 Method = Callable[[Any, float], Awaitable[Message]]
 """From a request and the seconds its caller still waits (infinite: for ever) to a response."""
@@ -66,29 +70,55 @@ def _parsed(raw: bytes, request_type: type[Message], checked: bool) -> Message:
 
 
 def _unary(method: Method, request_type: type[Message], checked: bool, meter: CallMeter) -> Any:
+    named = "request_id" in request_type.DESCRIPTOR.fields_by_name
+
     async def handle(raw: bytes, context: Context) -> bytes:
         started_s = meter.begin()
         set_current_caller(context.invocation_metadata())
         try:
-            request = _parsed(raw, request_type, checked)
+            request: Any = _parsed(raw, request_type, checked)
+            if named and request.request_id:
+                identify(request.request_id)
             response = await method(request, _remaining_s(context))
             return response.SerializeToString()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
-            await abort(context, error)
         finally:
             meter.end(started_s)
 
     return handle
 
 
+def _answered(handle: Any, watch: CallWatch | None) -> Any:
+    """Whatever goes wrong leaves as a gRPC code, and is counted; a call without a watch is not."""
+
+    async def answer(raw: bytes, context: Context) -> bytes:
+        call = watch.begin(_metadata(context)) if watch else None
+        try:
+            answer: bytes = await handle(raw, context)
+            return answer
+        except Exception as error:  # noqa: BLE001 - see above
+            if call:
+                call.failed(error)
+            await abort(context, error)
+        except asyncio.CancelledError as error:
+            if call:
+                call.failed(error)
+            raise
+        finally:
+            if call:
+                call.end()
+
+    return answer
+
+
+def _metadata(context: Context) -> Any:
+    return context.invocation_metadata() or () if is_tracing() else ()
+
+
 def _gated(handle: Any, gate: PriorityGate) -> Any:
     """Calls take their turn before anything is done for them."""
 
     async def take_turn(raw: bytes, context: Context) -> bytes:
-        try:
-            await gate.enter(_priority(context), _remaining_s(context))
-        except OverloadedError as error:
-            await abort(context, error)
+        await gate.enter(_priority(context), _remaining_s(context))
         given_s = _given_s(context)
         ends_s = time.monotonic() + min(_remaining_s(context), given_s)
         try:
@@ -124,13 +154,18 @@ def _priority(context: Context) -> Priority:
 
 
 def _stream(
-    method: StreamMethod, request_type: type[Message], checked: bool, meter: CallMeter
+    method: StreamMethod,
+    request_type: type[Message],
+    checked: bool,
+    meter: CallMeter,
+    watch: CallWatch,
 ) -> Any:
     async def handle(raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         async def requests() -> AsyncIterator[Message]:
             async for part in raw:
                 yield _parsed(part, request_type, checked)
 
+        call = watch.begin()
         started_s = meter.begin()
         set_current_caller(context.invocation_metadata())
         try:
@@ -138,9 +173,14 @@ def _stream(
                 async for response in responses:
                     yield response.SerializeToString()
         except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a gRPC code
+            call.failed(error)
             await abort(context, error)
+        except asyncio.CancelledError as error:
+            call.failed(error)
+            raise
         finally:
             meter.end(started_s)
+            call.end()
 
     return handle
 
@@ -179,8 +219,11 @@ def add_service(
         meter = CallMeter() if method.name in UNMETERED else server.meter
         if offered is not None:
             handle = _unary(offered, GetMessageClass(method.input_type), checked, meter)
+            watch = None
+            if method.name not in UNMETERED:
+                watch = CallWatch(service.full_name, method.name, begins_traces=checked)
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                handle if gate is None else _gated(handle, gate)
+                _answered(handle if gate is None else _gated(handle, gate), watch)
             )
         elif method.name in (streams or {}):
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(
@@ -189,6 +232,8 @@ def add_service(
                     GetMessageClass(method.input_type),
                     checked,
                     meter,
+                    # Who opens it, and how long it stays open, is no trace of a request.
+                    CallWatch(service.full_name, method.name, begins_traces=False, timed=False),
                 )
             )
         elif method.client_streaming:

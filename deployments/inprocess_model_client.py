@@ -13,6 +13,7 @@ from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.models.model import Model
 from recmesh.storage.errors import DeadlineError, RecMeshError
 from recmesh.storage.home import Home
+from recmesh.storage.telemetry.spans import named
 from recmesh.v1 import model_pb2
 
 Answer = TypeVar("Answer")
@@ -40,7 +41,8 @@ class InProcessModelClient:
         """Answers in every embedding version that is served, now and from now on."""
         self._following = await SpokenVersions(home, self._methods).start()
 
-    async def _within(self, call: Awaitable[Answer], timeout_s: float) -> Answer:
+    async def _within(self, call: Awaitable[Answer], timeout_s: float, method: str) -> Answer:
+        named(f"{self._name} {method}")
         try:
             async with asyncio.timeout(timeout_s):
                 return await call
@@ -55,25 +57,27 @@ class InProcessModelClient:
 
     async def describe(self, *, timeout_s: float) -> model_pb2.DescribeResponse:
         """What the model is."""
-        return await self._within(self._methods.describe(model_pb2.DescribeRequest()), timeout_s)
+        return await self._within(
+            self._methods.describe(model_pb2.DescribeRequest()), timeout_s, "Describe"
+        )
 
     async def retrieve(
         self, request: model_pb2.RetrieveRequest, *, timeout_s: float
     ) -> model_pb2.RetrieveResponse:
         """A user's best items."""
-        return await self._within(self._methods.retrieve(request), timeout_s)
+        return await self._within(self._methods.retrieve(request), timeout_s, "Retrieve")
 
     async def score(
         self, request: model_pb2.ScoreRequest, *, timeout_s: float
     ) -> model_pb2.ScoreResponse:
         """Opinions of items."""
-        return await self._within(self._methods.score(request), timeout_s)
+        return await self._within(self._methods.score(request), timeout_s, "Score")
 
     async def embed(
         self, request: model_pb2.EmbedRequest, *, timeout_s: float
     ) -> model_pb2.EmbedResponse:
         """Vectors."""
-        return await self._within(self._methods.embed(request), timeout_s)
+        return await self._within(self._methods.embed(request), timeout_s, "Embed")
 
     async def close(self) -> None:
         """Lets go of the model's threads."""

@@ -139,6 +139,17 @@ class DecisionsTable(_Table):
     keep_days: float = Field(default=14.0, gt=0, le=3650)
 
 
+class TelemetryTable(_Table):
+    """What processes tell of themselves, and whom."""
+
+    otlp_endpoint: str = Field(
+        default="", pattern=r"^$|^https?://(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$"
+    )
+    sample_ratio: float = Field(default=0.0, ge=0, le=1)
+    log_format: Literal["text", "json"] = "text"
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+
+
 class OrchestratorTable(_Scaled):
     """The orchestrator's replicas."""
 
@@ -198,6 +209,7 @@ class MeshConfig(BaseSettings):
     campaigns: CampaignsTable = CampaignsTable()
     events: EventsTable = EventsTable()
     decisions: DecisionsTable = DecisionsTable()
+    telemetry: TelemetryTable = TelemetryTable()
     orchestrator: OrchestratorTable = OrchestratorTable()
     models: dict[Name, ModelTable] = Field(default_factory=dict)
 

@@ -30,6 +30,7 @@ from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.edge_files import edge_security, make_credentials
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.envoy_config import EdgeConfig, is_loopback
+from recmesh.deployments.envoy_tracing import EdgeTracing
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
 from recmesh.deployments.mesh_token import kept_mesh_token
@@ -71,7 +72,9 @@ def targets(config: MeshConfig, home: Home, index_uri: str) -> list[serve.RunTar
     for name, table in config.models.items():
         if table.placement == "replicas":
             try:
-                found.append(model_application(name, table, home, host))
+                found.append(
+                    model_application(name, table, home, host, telemetry_table=config.telemetry)
+                )
             except NotFoundError as error:
                 # The mesh serves without it and every page says so.
                 log.warning("model left out", model=name, reason=str(error))
@@ -194,6 +197,12 @@ async def _renew(file: Path, home: Home) -> None:
             log.error("credentials_not_renewed", reason=str(error))
 
 
+def _edge_config(config: MeshConfig, security: EdgeSecurity | None) -> EdgeConfig:
+    told = config.telemetry
+    tracing = EdgeTracing(told.otlp_endpoint, told.sample_ratio) if told.otlp_endpoint else None
+    return EdgeConfig(address=config.edge.address, security=security, tracing=tracing)
+
+
 def _reload(edge: EdgeSupervisor, file: Path, home: Home, token: str) -> None:
     """What cannot work changes nothing: whoever asked for it was told by the command."""
     if not token:
@@ -204,7 +213,7 @@ def _reload(edge: EdgeSupervisor, file: Path, home: Home, token: str) -> None:
     except ConfigurationError as error:
         log.error("edge_not_reconfigured", reason=str(error))
         return
-    edge.reconfigure(EdgeConfig(address=config.edge.address, security=security))
+    edge.reconfigure(_edge_config(config, security))
 
 
 @contextlib.asynccontextmanager
@@ -229,7 +238,7 @@ async def hosted_mesh(
                 address=config.edge.address,
                 fix="whoever reaches it may do everything; start it with: recmesh up --secure",
             )
-        edge = EdgeSupervisor(EdgeConfig(address=config.edge.address, security=security))
+        edge = EdgeSupervisor(_edge_config(config, security))
         # First, because a port that is taken shows at once.
         await stack.enter_async_context(edge)
         watch("starting the vector index", [])
@@ -274,6 +283,7 @@ async def hosted_mesh(
             str(config_file),
             failed,
             config.edge.secure,
+            config.telemetry.otlp_endpoint,
         )
         stack.enter_context(recorded(home, record))
         yield HostedMesh(record, states, partial(_reload, edge, config_file, home, token))

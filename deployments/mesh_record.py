@@ -40,6 +40,8 @@ class MeshRecord:
     """Applications that did not run when it opened."""
     secure: bool = False
     """Callers say who they are, in TLS."""
+    otlp_endpoint: str = ""
+    """Where spans go; empty: nothing is traced."""
 
 
 def _file(home: Home) -> Path:

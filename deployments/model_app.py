@@ -7,20 +7,23 @@ Serve's own proxies are off, because callers dial the replicas that the address 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
 
 from recmesh.deployments.address_book import Role
 from recmesh.deployments.announcer import Announcer
-from recmesh.deployments.mesh_config import ModelTable
+from recmesh.deployments.mesh_config import ModelTable, TelemetryTable
 from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
 from recmesh.deployments.spoken_versions import SpokenVersions
+from recmesh.deployments.telemetry import telemetry
 from recmesh.models.model import Model
 from recmesh.models.registry import check_known, loader
 from recmesh.orchestrator.model_panel import BESIDE
@@ -52,6 +55,7 @@ class ModelReplica:
         host: str,
         announced_as: str = "",
         role: str = Role.MODEL,
+        telemetry_table: dict[str, Any] | None = None,
     ) -> None:
         """Raises what loading the artifact raises; Serve tells it as the reason.
 
@@ -62,7 +66,19 @@ class ModelReplica:
             host: to listen on; empty: the node's address.
             announced_as: name in the address book; empty: the model's.
             role: there.
+            telemetry_table: of the configuration; None: its defaults.
         """
+        context = serve.get_replica_context()
+        self._telemetry = ExitStack()
+        self._telemetry.enter_context(
+            telemetry(
+                telemetry_table or {},
+                announced_as or model_name,
+                instance=context.replica_id.unique_id,
+                version=version,
+                on_ray=True,
+            )
+        )
         home = Home(Path(home_root))
         model = self.load(model_name, home, version)
         methods = ModelMethods(model)
@@ -73,7 +89,6 @@ class ModelReplica:
         self._server = model_server(methods, mesh_token(home))
         host = host or ray.util.get_node_ip_address()
         port = await self._server.start(f"{host}:0")
-        context = serve.get_replica_context()
         self._announcer = Announcer(
             self._server,
             role=Role(role),
@@ -104,6 +119,8 @@ class ModelReplica:
             await self._announcer.leave()
             if self._following is not None:
                 self._following.cancel()
+        if hasattr(self, "_telemetry"):
+            await asyncio.to_thread(self._telemetry.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +145,7 @@ def model_run(
     *,
     version: str = "",
     beside: str = "",
+    telemetry_table: TelemetryTable | None = None,
 ) -> ModelRun:
     """A version of a model on ``host``.
 
@@ -139,6 +157,7 @@ def model_run(
         version: to load; empty: ``table.version``, and where that is empty, the live one.
         beside: an application of its own, announced as ``name@beside``: whoever asks for the
             model does not get it.
+        telemetry_table: of the configuration; None: its defaults.
 
     Raises:
         NotFoundError: the model is unknown, was never trained, or lacks that version.
@@ -149,7 +168,8 @@ def model_run(
     store.check_exists(name, version)
     announced_as = name + (BESIDE + beside if beside else "")
     role = Role.TRIAL if beside == TRIAL else Role.MODEL
-    arguments = (name, str(home.root.resolve()), version, host, announced_as, role.value)
+    told = (telemetry_table or TelemetryTable()).model_dump()
+    arguments = (name, str(home.root.resolve()), version, host, announced_as, role.value, told)
     options = deployment_options(
         arguments,
         min_replicas=table.min_replicas,
@@ -176,6 +196,7 @@ def model_application(
     *,
     version: str = "",
     beside: bool = False,
+    telemetry_table: TelemetryTable | None = None,
 ) -> serve.RunTarget:
     """What Serve is to run for a model, alone or ``beside`` the live one.
 
@@ -184,5 +205,11 @@ def model_application(
     if beside and not version:
         version = ArtifactStore(home.artifacts).live_version(name)
     return model_run(
-        name, table, home, host, version=version, beside=version if beside else ""
+        name,
+        table,
+        home,
+        host,
+        version=version,
+        beside=version if beside else "",
+        telemetry_table=telemetry_table,
     ).target

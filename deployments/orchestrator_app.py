@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from recmesh.deployments.orchestrator_server import (
     colocated_models,
 )
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
+from recmesh.deployments.telemetry import telemetry
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.policy import Policy
@@ -52,6 +54,7 @@ class OrchestratorReplica:
         key_file: str,
         host: str,
         surfaces: dict[str, tuple[str, ...]] | None = None,
+        telemetry_table: dict[str, Any] | None = None,
     ) -> None:
         """Raises what starting raises; Serve tells it as the reason.
 
@@ -64,7 +67,13 @@ class OrchestratorReplica:
             key_file: keys of attribution tokens.
             host: to listen on; empty: the node's address.
             surfaces: that each caller may ask for; none: all. None: callers are not known.
+            telemetry_table: of the configuration; None: its defaults.
         """
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        self._telemetry = ExitStack()
+        self._telemetry.enter_context(
+            telemetry(telemetry_table or {}, NAME, instance=replica_id, on_ray=True)
+        )
         home = Home(Path(home_root))
         clients = await self.load(home, colocated)
         for name, place in external.items():
@@ -105,7 +114,7 @@ class OrchestratorReplica:
             self._orchestrator.server,
             role=Role.ORCHESTRATOR,
             application=NAME,
-            replica_id=serve.get_replica_context().replica_id.unique_id,
+            replica_id=replica_id,
             address=f"{host}:{port}",
             version=self._orchestrator.policy_version,
         )
@@ -130,6 +139,8 @@ class OrchestratorReplica:
             self._following.cancel()
             await self._orchestrator.close()
             await self._catalog.close()
+        if hasattr(self, "_telemetry"):
+            await asyncio.to_thread(self._telemetry.close)
 
 
 def orchestrator_application(
@@ -157,6 +168,7 @@ def orchestrator_application(
         str(key_file),
         host,
         _surfaces(config, policies) if config.edge.secure else None,
+        config.telemetry.model_dump(),
     )
     store = ArtifactStore(home.artifacts)
     # Replicas read these when they start: new ones are taken over by deploying again.

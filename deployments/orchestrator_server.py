@@ -46,6 +46,13 @@ from recmesh.storage.errors import NotFoundError, RecMeshError
 from recmesh.storage.home import Home
 from recmesh.storage.milvus_index import MilvusIndex
 from recmesh.storage.signing_keys import SigningKeys
+from recmesh.storage.telemetry.mesh_measures import (
+    EMBEDDING,
+    MEASURES,
+    MODEL_CALLS_IN_FLIGHT,
+    MODEL_REPLICAS,
+    SHED,
+)
 from recmesh.storage.vector_index import IndexQuery
 
 log = structlog.get_logger(__name__)
@@ -197,8 +204,27 @@ class OrchestratorServer:
             token=self._token,
             surfaces=self._surfaces,
         )
+        self._closing.enter_context(
+            MEASURES.refreshed_by(lambda: self._refresh_measures(mesh, gate))
+        )
         self.policy_version = policy.version
         return await self.server.start(address)
+
+    def _refresh_measures(self, mesh: Mesh, gate: PriorityGate) -> None:
+        clients = {
+            name: client
+            for name, client in list(self._panel.clients.items())
+            if isinstance(client, GrpcModelClient)
+        }
+        MODEL_CALLS_IN_FLIGHT.replace({(name,): c.in_flight for name, c in clients.items()})
+        replicas: dict[tuple[str, ...], float] = {}
+        for name, client in clients.items():
+            replicas[name, "asked"], replicas[name, "left_alone"] = client.replicas()
+        MODEL_REPLICAS.replace(replicas)
+        embedding = mesh.snapshot.embedding
+        EMBEDDING.replace({(EMBEDDER, embedding.version): 1.0} if embedding else {})
+        for priority, count in list(gate.shed.items()):
+            SHED.grown_to(count, priority.name.lower())
 
     async def _follow_experiments(
         self, policies: PolicyStore, mesh: Mesh, index: MilvusIndex | None

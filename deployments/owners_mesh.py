@@ -100,7 +100,13 @@ class OwnersMesh:
         """A version as Serve is to run it here. Raises NotFoundError."""
         config = MeshConfig.load(self.file, self.home)
         return model_run(
-            name, table, self.home, config.replicas_host, version=version, beside=beside
+            name,
+            table,
+            self.home,
+            config.replicas_host,
+            version=version,
+            beside=beside,
+            telemetry_table=config.telemetry,
         )
 
     def served_version(self, name: str, state: ApplicationState | None) -> str:

@@ -142,6 +142,15 @@ def _start_serve() -> None:
     serve.start(proxy_location=ProxyLocation.Disabled)
 
 
+def metrics_addresses() -> list[str]:
+    """Where Prometheus asks every node of the cluster that this process has joined."""
+    return [
+        f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        for node in ray.nodes()
+        if node["Alive"] and node["MetricsExportPort"]
+    ]
+
+
 def leave_cluster() -> None:
     """Disconnects; a cluster of this process' own ends."""
     ray.shutdown()

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from recmesh.deployments.action_recorder import ActionRecorder
 from recmesh.deployments.call_meter import CallMeter
+from recmesh.deployments.call_watch import CallWatch
 from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.grpc_service import StreamMethod
 from recmesh.orchestrator.mesh import Mesh
@@ -20,6 +21,7 @@ from recmesh.orchestrator.swipe.session_id import SessionIds
 from recmesh.orchestrator.user_store import SHOWN_TO_MODELS
 from recmesh.storage.errors import InvalidRequestError, OverloadedError, SilentCallerError
 from recmesh.storage.interchange import EVENT_TYPES
+from recmesh.storage.telemetry.current_call import CURRENT_CALL
 from recmesh.v1 import common_pb2, feedback_pb2, recommendation_pb2
 
 Requests = AsyncIterator[recommendation_pb2.SwipeRequest]
@@ -65,6 +67,7 @@ class SwipeMethods:
         """
         self._mesh = mesh
         self._meter = meter
+        self._watch = CallWatch("recmesh.v1.RecommendationService", "SwipeCard", begins_traces=True)
         self._recorder = recorder
         self._read_up = read_up
         self._idle_s = idle_s
@@ -133,11 +136,18 @@ class SwipeMethods:
 
     @contextlib.contextmanager
     def _metered(self) -> Iterator[None]:
+        stream = CURRENT_CALL.get()
         started_s = self._meter.begin()
+        card = self._watch.begin()
         try:
             yield
+        except BaseException as error:
+            card.failed(error)
+            raise
         finally:
+            card.end()
             self._meter.end(started_s)
+            CURRENT_CALL.set(stream)
 
     async def _opened(
         self, request: recommendation_pb2.SwipeRequest

@@ -35,7 +35,16 @@ def trial_applications(config: MeshConfig, home: Home, host: str) -> list[serve.
     for model, version in sorted(asked):
         table = config.models.get(model) or declared_table(model)
         try:
-            found.append(model_application(model, table, home, host, version=version, beside=True))
+            target = model_application(
+                model,
+                table,
+                home,
+                host,
+                version=version,
+                beside=True,
+                telemetry_table=config.telemetry,
+            )
+            found.append(target)
         except RecMeshError as error:
             log.warning("trial left out", model=model, version=version, reason=str(error))
     return found

@@ -20,6 +20,8 @@ from recmesh.orchestrator.source_call import SourceCalls
 from recmesh.orchestrator.swipe.session import DealtCard, SwipeSession
 from recmesh.orchestrator.user_store import UserProfile
 from recmesh.storage.errors import InvalidRequestError
+from recmesh.storage.telemetry.current_call import identify
+from recmesh.storage.telemetry.spans import recorded_span
 from recmesh.v1 import common_pb2, recommendation_pb2
 
 CATALOG = "catalog"
@@ -154,6 +156,15 @@ def admit(
     now_unix_s = context_time or int(time.time())
     request_id = (token.request_id if token else message.request_id) or str(uuid.uuid4())
     shown = mesh.impressions.of(message.user_id, now_unix_s, but_request=request_id)
+    identify(request_id, message.surface)
+    span = recorded_span()
+    if span is not None:
+        span.set_attributes(
+            {
+                "recmesh.policy": snapshot.policy.version,
+                "enduser.pseudo.id": mesh.tokens.pseudonym(message.user_id),
+            }
+        )
     return Admitted(
         message=message,
         request_id=request_id,

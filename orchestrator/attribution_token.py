@@ -94,6 +94,12 @@ class AttributionTokens:
         """Keys for what else is signed, the one that signs first; other purposes get others."""
         return [hmac.digest(key, purpose, "sha256") for key, _ in self._keys]
 
+    def pseudonym(self, user_id: str) -> str:
+        """What traces call a user: a keyed hash, the same for as long as the key signs."""
+        key = self.keys_for(b"pseudonyms")[0]
+        text = user_id.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=key, digest_size=USER_HASH_BYTES).hexdigest()
+
     def issue(
         self,
         *,

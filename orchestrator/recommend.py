@@ -12,10 +12,12 @@ from recmesh.orchestrator.decisions.decision import Considered, Decision
 from recmesh.orchestrator.eligibility import filter_candidates
 from recmesh.orchestrator.experiments.drafted_page import drafted_page
 from recmesh.orchestrator.mesh import Mesh
+from recmesh.orchestrator.page_measures import measure
 from recmesh.orchestrator.retrieval import retrieve
 from recmesh.orchestrator.scoring import score
 from recmesh.orchestrator.slate.request_columns import slate_candidates
 from recmesh.orchestrator.snippets import snippets
+from recmesh.orchestrator.stage import Stage
 from recmesh.orchestrator.swipe.session import SwipeSession
 from recmesh.v1 import recommendation_pb2
 
@@ -38,54 +40,62 @@ async def recommend(
         InvalidRequestError: the request breaks a rule; names the field.
         DeadlineError: the deadline leaves no time to answer.
     """
-    # Admit.
-    request = admit(mesh, message, budget_s, session)
+    with Stage("admit"):
+        request = admit(mesh, message, budget_s, session)
     if message.validate_only:
         return empty_page(request)
     if request.rival is not None:
-        return await drafted_page(mesh, request, request.rival, _filled)
-    return await _filled(mesh, request)
+        page = await drafted_page(mesh, request, request.rival, _filled)
+    else:
+        page = await _filled(mesh, request)
+    measure(request, page)
+    return page
 
 
 async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.RecommendResponse:
-    # Retrieve.
-    offered = offers(mesh, request)
-    candidates = await retrieve(mesh, request, offered)
+    with Stage("retrieve") as stage:
+        offered = offers(mesh, request)
+        candidates = await retrieve(mesh, request, offered)
+        stage.left(len(candidates.rows))
 
-    # Filter.
-    filtered = filter_candidates(
-        request.catalog,
-        candidates.rows,
-        request.message,
-        request.user,
-        request.now_unix_s,
-        hide_seen=request.surface.hide_seen,
-        capped=offered.held_back,
-    )
-    rows = candidates.rows[filtered.kept]
+    with Stage("filter") as stage:
+        filtered = filter_candidates(
+            request.catalog,
+            candidates.rows,
+            request.message,
+            request.user,
+            request.now_unix_s,
+            hide_seen=request.surface.hide_seen,
+            capped=offered.held_back,
+        )
+        rows = candidates.rows[filtered.kept]
+        stage.left(len(rows))
 
-    # Score.
-    scores = await score(mesh, request, candidates, filtered.kept)
+    with Stage("score") as stage:
+        scores = await score(mesh, request, candidates, filtered.kept)
+        stage.left(len(rows))
 
-    # Blend.
-    blended = blend(request, rows, scores, offered)
+    with Stage("blend") as stage:
+        blended = blend(request, rows, scores, offered)
+        stage.left(len(rows))
 
-    # Select.
-    columns = slate_candidates(request, rows, blended.utility, offered)
-    considered = Considered(
-        request=request,
-        candidates=candidates,
-        filtered=filtered,
-        scores=scores,
-        offers=offered,
-    )
-    holder = LedgerHolder(mesh, request, considered)
-    slate = await sponsored_slate(request, columns, blended.organic, rows, offered, holder)
+    with Stage("select") as stage:
+        columns = slate_candidates(request, rows, blended.utility, offered)
+        considered = Considered(
+            request=request,
+            candidates=candidates,
+            filtered=filtered,
+            scores=scores,
+            offers=offered,
+        )
+        holder = LedgerHolder(mesh, request, considered)
+        slate = await sponsored_slate(request, columns, blended.organic, rows, offered, holder)
+        stage.left(len(slate.chosen) - request.offset)
 
-    # Answer.
-    page = rows[slate.chosen[request.offset :]]
-    shown = await snippets(mesh, request, page.tolist(), candidates.read_as)
-    page_answer = answer(request, candidates, rows, blended, slate, shown)
+    with Stage("answer"):
+        page = rows[slate.chosen[request.offset :]]
+        shown = await snippets(mesh, request, page.tolist(), candidates.read_as)
+        page_answer = answer(request, candidates, rows, blended, slate, shown)
 
     # Record.
     if mesh.decisions is not None and not holder.recorded:

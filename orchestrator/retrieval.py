@@ -21,6 +21,8 @@ from recmesh.orchestrator.index_source import VECTOR_INDEX, from_interests
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_source import from_model, retrieve_request
 from recmesh.orchestrator.query_search import from_query
+from recmesh.storage.telemetry.mesh_measures import CANDIDATES
+from recmesh.storage.telemetry.spans import recorded_span
 from recmesh.v1 import common_pb2, model_pb2
 
 Int32 = npt.NDArray[np.int32]
@@ -130,4 +132,9 @@ async def retrieve(mesh: Mesh, request: Admitted, offers: Offers) -> Candidates:
     if POPULAR not in sources and len(joined.rows) < ENOUGH_CANDIDATES:
         answers[POPULAR] = await _from(mesh, request, POPULAR, wanted)
         joined = _joined(request, answers)
+    CANDIDATES.observe(len(joined.rows), surface)
+    span = recorded_span()
+    if span is not None:
+        for source, proposed in joined.proposed.items():
+            span.set_attribute(f"recmesh.candidates.{source}", len(proposed))
     return joined

@@ -12,18 +12,26 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from recmesh.orchestrator.circuit_breaker import CircuitBreaker
 from recmesh.orchestrator.deadline import Deadline
 from recmesh.orchestrator.model_trials.call_tally import CallTally
 from recmesh.orchestrator.model_trials.seen import Seen
 from recmesh.storage.errors import DeadlineError, RecMeshError, UnavailableError
+from recmesh.storage.telemetry.mesh_measures import SOURCE_CALLS, SOURCE_DURATION
+from recmesh.storage.telemetry.spans import failed, span
 from recmesh.v1 import common_pb2
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 MINIMUM_CALL_S = 0.002
+STATES = {
+    number: name.removeprefix("SOURCE_STATE_").lower()
+    for name, number in common_pb2.SourceState.items()
+}
+"""How spans and measures call the states of sources."""
 
 
 @dataclass(slots=True)
@@ -70,38 +78,47 @@ class SourceCalls:
         asked = asked or name
         allowed_s = min(timeout_s, self.deadline.remaining_s())
         if allowed_s < MINIMUM_CALL_S:
+            SOURCE_CALLS.add(asked, "no_time")
             self.record(name, common_pb2.SOURCE_STATE_NO_TIME, 0.0, "no time left in the deadline")
             return None
         breaker = self.breakers.setdefault(asked, CircuitBreaker())
         if not breaker.allows():
+            SOURCE_CALLS.add(asked, "circuit_open")
             self._tally(asked, 0.0, answered=False)
             self.record(
                 name, common_pb2.SOURCE_STATE_CIRCUIT_OPEN, 0.0, "failed repeatedly; left alone"
             )
             return None
         started_s = time.monotonic()
-        try:
-            async with asyncio.timeout(allowed_s):
-                answer = await call(allowed_s)
-        except (TimeoutError, DeadlineError):
-            state, detail = common_pb2.SOURCE_STATE_TIMEOUT, f"no answer in {allowed_s:.3f} s"
-        except UnavailableError:
-            state, detail = common_pb2.SOURCE_STATE_UNAVAILABLE, "cannot be reached"
-        except RecMeshError as error:
-            state, detail = common_pb2.SOURCE_STATE_ERROR, f"answered {error.code}"
-        except Exception:
-            # A defect in one source's adapter must not cost the user their page.
-            log.exception("source call failed", source=name)
-            state, detail = common_pb2.SOURCE_STATE_ERROR, "internal error"
-        else:
+        answer: Answer | None = None
+        with span(asked, SpanKind.CLIENT) as asking:
+            try:
+                async with asyncio.timeout(allowed_s):
+                    answer = await call(allowed_s)
+                state, detail = common_pb2.SOURCE_STATE_OK, ""
+            except (TimeoutError, DeadlineError):
+                state, detail = common_pb2.SOURCE_STATE_TIMEOUT, f"no answer in {allowed_s:.3f} s"
+            except UnavailableError:
+                state, detail = common_pb2.SOURCE_STATE_UNAVAILABLE, "cannot be reached"
+            except RecMeshError as error:
+                state, detail = common_pb2.SOURCE_STATE_ERROR, f"answered {error.code}"
+            except Exception:
+                # A defect in one source's adapter must not cost the user their page.
+                log.exception("source call failed", source=name)
+                state, detail = common_pb2.SOURCE_STATE_ERROR, "internal error"
+            if state != common_pb2.SOURCE_STATE_OK:
+                failed(asking, STATES[state])
+        took_s = time.monotonic() - started_s
+        answered = state == common_pb2.SOURCE_STATE_OK
+        if answered:
             breaker.succeeded()
-            self._tally(asked, time.monotonic() - started_s, answered=True)
-            self.record(name, common_pb2.SOURCE_STATE_OK, time.monotonic() - started_s)
-            return answer
-        breaker.failed()
-        self._tally(asked, time.monotonic() - started_s, answered=False)
-        self.record(name, state, time.monotonic() - started_s, detail)
-        return None
+        else:
+            breaker.failed()
+        SOURCE_CALLS.add(asked, STATES[state])
+        SOURCE_DURATION.observe(took_s, asked)
+        self._tally(asked, took_s, answered=answered)
+        self.record(name, state, took_s, detail)
+        return answer
 
     def _tally(self, asked: str, took_s: float, *, answered: bool) -> None:
         tally = self.tallies.get(asked)

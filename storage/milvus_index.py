@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import grpc
 import numpy as np
+from opentelemetry.trace import SpanKind
 from pymilvus import (
     AsyncMilvusClient,
     DataType,
@@ -35,6 +36,7 @@ from recmesh.storage.errors import (
 from recmesh.storage.index_choice import IndexChoice, index_for, search_parameters
 from recmesh.storage.index_filter import IndexFilter, any_id, quoted
 from recmesh.storage.index_rows import IndexRows
+from recmesh.storage.telemetry.spans import failed, span
 from recmesh.storage.vector_index import (
     MAX_LIMIT,
     Float32,
@@ -190,14 +192,25 @@ class MilvusIndex:
         return known
 
     @asynccontextmanager
-    async def _on(self, collection: str, timeout_s: float) -> AsyncIterator[_Collection]:
+    async def _on(
+        self, collection: str, timeout_s: float, operation: str = "query"
+    ) -> AsyncIterator[_Collection]:
         """Calls on a loaded collection; after a failure the next call loads it anew."""
-        try:
-            async with _calls(collection, timeout_s):
-                yield await self._load(collection)
-        except (UnavailableError, NotFoundError):
-            self._loaded.pop(collection, None)
-            raise
+        with span(f"{operation} {collection}", SpanKind.CLIENT) as traced:
+            traced.set_attributes(
+                {
+                    "db.system.name": "milvus",
+                    "db.operation.name": operation,
+                    "db.collection.name": collection,
+                }
+            )
+            try:
+                async with _calls(collection, timeout_s):
+                    yield await self._load(collection)
+            except (UnavailableError, NotFoundError) as error:
+                self._loaded.pop(collection, None)
+                failed(traced, type(error).__name__)
+                raise
 
     async def upsert(self, collection: str, rows: IndexRows) -> None:
         """See the port."""
@@ -272,7 +285,7 @@ class MilvusIndex:
     ) -> Hits:
         """See the port."""
         check_limit(limit)
-        async with self._on(collection, timeout_s) as known:
+        async with self._on(collection, timeout_s, "search") as known:
             if where is not None:
                 known.check(where.schema)
             asked = query.checked(known.dim)

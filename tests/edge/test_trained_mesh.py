@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from recmesh.cli.main import app
 from recmesh.deployments.local_mesh import local_mesh
+from recmesh.deployments.span_export import spans_exported
+from recmesh.deployments.span_receiver import spans_received
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.home import Home
 from recmesh.v1 import (
@@ -47,12 +49,17 @@ async def test_search_and_feed_answer_with_models_and_milvus(
     ):
         assert set(mesh.models) == set(TRAINED)
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
-        found = await stub.Recommend(
-            recommendation_pb2.RecommendRequest(
-                surface="search", user_id="reader", query="Title 17", explain=True
-            ),
-            timeout=10,
+        request = recommendation_pb2.RecommendRequest(
+            surface="search", user_id="reader", query="Title 17", explain=True
         )
+        with spans_received() as spans, spans_exported(spans.endpoint, 1.0, "mesh", "1", "1"):
+            found = await stub.Recommend(request, timeout=10)
+        by_operation = {s.attributes.get("db.operation.name"): s for s in spans.spans()}
+        searched = by_operation["search"]
+        assert searched.attributes["db.system.name"] == "milvus"
+        (asked,) = (s for s in spans.spans() if s.span_id == searched.parent_id)
+        assert asked.name == "vector-index"
+        assert {"nlp Embed", "nlp Retrieve"} <= {s.name for s in spans.spans()}
         assert found.recommendations[0].item_id == "i17"
         assert "vector-index" in found.recommendations[0].sources
         assert found.versions.embedding == mesh.embedding

@@ -19,6 +19,7 @@ from recmesh.deployments.ray_cluster import TOKEN_VARIABLES
 from recmesh.models.registry import MODELS
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.home import Home
+from recmesh.storage.milvus_process import free_port
 from tests.small_world import ingested_home, train
 
 
@@ -27,6 +28,8 @@ class RunningMesh:
     """A mesh in processes of its own."""
 
     home: Home
+    collector: str = ""
+    """Where it sends spans, if somebody listens."""
 
     def recmesh(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs the command on this mesh."""
@@ -50,6 +53,7 @@ class RunningMesh:
             "RECMESH_HOME": str(self.home.root),
             "RECMESH_EDGE__ADDRESS": "127.0.0.1:0",
             "RECMESH_RAY__NUM_CPUS": "4",
+            "RECMESH_TELEMETRY__OTLP_ENDPOINT": self.collector,
             "RECMESH_ORCHESTRATOR__POLICY": str(self.policy),
         }
 
@@ -87,7 +91,8 @@ class RunningMesh:
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """Every model trained on the small data set, indexed, up."""
-    running = RunningMesh(ingested_home(tmp_path_factory.mktemp("mesh")))
+    collector = f"http://127.0.0.1:{free_port()}"
+    running = RunningMesh(ingested_home(tmp_path_factory.mktemp("mesh")), collector)
     default = DEFAULT_POLICY.read_text()
     patient = default.replace("source_timeout_s = 0.25", "source_timeout_s = 0.8")
     assert patient != default

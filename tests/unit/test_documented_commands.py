@@ -39,6 +39,7 @@ def _understood(words: list[str]) -> bool:
         "events.md",
         "experiments.md",
         "interchange.md",
+        "observability.md",
         "load.md",
         "metrics.md",
         "model-owners.md",
