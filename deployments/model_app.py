@@ -21,7 +21,7 @@ from recmesh.deployments.mesh_config import ModelTable, TelemetryTable
 from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
-from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
+from recmesh.deployments.replica_scaling import INFLIGHT, SERVE_BUILDS, deployment_options
 from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.deployments.telemetry import telemetry
 from recmesh.models.model import Model
@@ -181,7 +181,8 @@ def model_run(
         node_labels=table.node_labels,
     )
     # Named as its replicas announce themselves, so that its state can be told from theirs.
-    deployment = serve.deployment(ModelReplica).options(name=announced_as, **options)
+    with SERVE_BUILDS:
+        deployment = serve.deployment(ModelReplica).options(name=announced_as, **options)
     target = serve.RunTarget(
         deployment.bind(*arguments), name=application_of(name, beside), route_prefix=None
     )

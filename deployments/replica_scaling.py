@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,10 @@ def _code() -> bytes:
     return digest.digest()
 
 
+SERVE_BUILDS = threading.Lock()
+"""Serve changes how the whole process pickles while it makes the options of a deployment."""
+
+
 def deployment_options(
     arguments: Sequence[Any],
     *,
@@ -73,11 +78,8 @@ def deployment_options(
     if node_labels:
         actor["label_selector"] = dict(node_labels)
     running = hashlib.sha256(_code() + repr([*arguments, actor]).encode())
-    return {
-        # Without a version of our own, Serve replaces every replica whenever it is told anything.
-        "version": running.hexdigest()[:16],
-        "_internal": True,
-        "autoscaling_config": AutoscalingConfig(
+    with SERVE_BUILDS:
+        scaling = AutoscalingConfig(
             min_replicas=min_replicas,
             max_replicas=max_replicas,
             target_ongoing_requests=target_inflight,
@@ -85,7 +87,12 @@ def deployment_options(
             downscale_delay_s=DOWNSCALE_DELAY_S,
             look_back_period_s=LOOK_BACK_S,
             policy=AutoscalingPolicy(policy_function=replicas_for_load),
-        ),
+        )
+    return {
+        # Without a version of our own, Serve replaces every replica whenever it is told anything.
+        "version": running.hexdigest()[:16],
+        "_internal": True,
+        "autoscaling_config": scaling,
         "ray_actor_options": actor,
         # Serve would stop old replicas before new ones answer.
         "max_surge_percent": 100,
