@@ -33,7 +33,7 @@ from recmesh.deployments.applications import RUNNING, deploy
 from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
-from recmesh.deployments.envoy_config import EdgeConfig
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.inprocess_model_client import InProcessModelClient
 from recmesh.deployments.mesh_config import (
     DEFAULT_CONFIG,

@@ -29,9 +29,9 @@ from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.caller_table import CallerTable
 from recmesh.deployments.development_credentials import DevelopmentCredentials
 from recmesh.deployments.edge import EdgeSupervisor
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.edge_services import edge_server
-from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.deployments.envoy_security import IDENTITY
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.deployments.grpc_service import PRIORITY_KEY

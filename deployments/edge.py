@@ -18,14 +18,9 @@ import envoy
 import structlog
 
 from recmesh.deployments import envoy_security
-from recmesh.deployments.envoy_config import (
-    CLUSTERS,
-    ORCHESTRATOR,
-    EdgeConfig,
-    bootstrap,
-    endpoints,
-    split_address,
-)
+from recmesh.deployments.edge_config import EdgeConfig
+from recmesh.deployments.envoy_config import CLUSTERS, ORCHESTRATOR, bootstrap, endpoints
+from recmesh.deployments.ip_address import split_address
 from recmesh.storage.child_process import dies_with_starter
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 from recmesh.storage.milvus_process import free_port

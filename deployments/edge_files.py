@@ -8,7 +8,7 @@ import jwt
 
 from recmesh.deployments.development_credentials import DevelopmentCredentials, Pair
 from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.envoy_config import split_address
+from recmesh.deployments.ip_address import split_address
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.tls_files import read_authority, read_pair
 from recmesh.storage.errors import ConfigurationError

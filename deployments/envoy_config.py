@@ -6,19 +6,16 @@ the reasons for the values are in ``docs/edge.md``.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recmesh.deployments import envoy_security, envoy_tracing
+from recmesh.deployments.edge_config import EdgeConfig, Limits
 from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.envoy_tracing import EdgeTracing
-from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.deployments.grpc_service import GIVEN_KEY
-from recmesh.storage.errors import ConfigurationError
+from recmesh.deployments.ip_address import split_address
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
 
 Json = dict[str, Any]
@@ -43,98 +40,6 @@ _UNARY_RETRIES = "connect-failure,refused-stream,reset-before-request,reset,unav
 _STREAM_RETRIES = "connect-failure,refused-stream,reset-before-request"
 _RESOURCE_EXHAUSTED = "8"
 _NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """How often a call is tried at another replica, always within the caller's deadline."""
-
-    attempts: int = 3
-    base_s: float = 0.005
-    max_s: float = 0.1
-    budget_percent: float = 50.0
-    """Retries in flight, as a share of calls in flight, above ``min_concurrency``."""
-    min_concurrency: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class HealthChecks:
-    """``grpc.health.v1`` checks of every replica."""
-
-    interval_s: float = 1.0
-    timeout_s: float = 0.5
-    unhealthy_after: int = 2
-    healthy_after: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ejection:
-    """When a replica that fails calls is left out, and for how long."""
-
-    after_failures: int = 5
-    """Answers UNAVAILABLE or lost connections in a row."""
-    interval_s: float = 1.0
-    base_s: float = 2.0
-    max_s: float = 30.0
-    max_percent: int = 50
-    """Share of the replicas that may be out at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the edge takes before it says no."""
-
-    message_bytes: int = MAX_MESSAGE_BYTES
-    """Largest request message; the replicas' own limit."""
-    calls: int = 1024
-    """Calls at the replicas at once; more end with RESOURCE_EXHAUSTED."""
-    waiting_calls: int = 1024
-    """Calls that wait for a connection to a replica."""
-    streams_per_connection: int = 1000
-    connect_s: float = 0.5
-    call_s: float = 60.0
-    """Longest unary call, whatever deadline its caller sends."""
-    stream_s: float = 3600.0
-    """Longest streaming call."""
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeConfig:
-    """The edge's settings."""
-
-    address: str = "127.0.0.1:50051"
-    """``host:port`` that callers use; port 0 picks a free one."""
-    limits: Limits = field(default_factory=Limits)
-    retries: Retries = field(default_factory=Retries)
-    health: HealthChecks = field(default_factory=HealthChecks)
-    ejection: Ejection = field(default_factory=Ejection)
-    security: EdgeSecurity | None = None
-    """None: plaintext, and whoever reaches the address may do everything."""
-    tracing: EdgeTracing | None = None
-    """None: no request is traced."""
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """IP and port of ``ip:port``, ``[ipv6]:port`` or ``localhost:port``.
-
-    Raises:
-        ConfigurationError: it is none of these; Envoy takes no host names here.
-    """
-    host, _, port = address.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
-    try:
-        ipaddress.ip_address(host)
-        number = int(port)
-    except ValueError as error:
-        raise ConfigurationError(f"{address!r} is not an address; write ip:port") from error
-    if not 0 <= number < 65536:
-        raise ConfigurationError(f"{address!r}: the port must be in [0, 65535]")
-    return host, number
-
-
-def is_loopback(address: str) -> bool:
-    """Whether nobody on another machine reaches an address. Raises as :func:`split_address`."""
-    return ipaddress.ip_address(split_address(address)[0]).is_loopback
 
 
 def streaming_methods() -> list[str]:

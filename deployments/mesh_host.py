@@ -27,10 +27,11 @@ from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.development_credentials import host_in
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_files import edge_security, make_credentials
 from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.envoy_config import EdgeConfig, is_loopback
 from recmesh.deployments.envoy_tracing import EdgeTracing
+from recmesh.deployments.ip_address import is_loopback
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
 from recmesh.deployments.mesh_token import kept_mesh_token

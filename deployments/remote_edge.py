@@ -11,7 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recmesh.deployments.envoy_config import CLUSTERS, EdgeConfig, bootstrap, split_address
+from recmesh.deployments.edge_config import EdgeConfig
+from recmesh.deployments.envoy_config import CLUSTERS, bootstrap
+from recmesh.deployments.ip_address import split_address
 
 DISCOVERY = "discovery"
 """Name of the cluster that is asked where replicas are."""

@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 
-from recmesh.deployments.envoy_config import EdgeConfig
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.remote_edge import CALLERS, OWN, remote_bootstrap, tls_secrets
 from recmesh.models.declaration import ModelDeclaration
 from recmesh.models.registry import MODELS, declaration

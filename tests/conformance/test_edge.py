@@ -20,17 +20,16 @@ import grpc.aio
 import pytest
 
 from recmesh.deployments.edge import EdgeSupervisor
+from recmesh.deployments.edge_config import EdgeConfig, Limits
 from recmesh.deployments.envoy_config import (
     CATALOG,
     CLUSTERS,
-    EdgeConfig,
-    Limits,
     bootstrap,
     endpoints,
-    split_address,
     streaming_methods,
 )
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES, GrpcServer
+from recmesh.deployments.ip_address import split_address
 from recmesh.deployments.mesh_host import orchestrator_answers
 from recmesh.storage.errors import ConfigurationError, UnavailableError
 

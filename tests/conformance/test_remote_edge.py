@@ -18,9 +18,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_drain import drain
 from recmesh.deployments.endpoint_discovery import PATH
-from recmesh.deployments.envoy_config import EdgeConfig, endpoints
+from recmesh.deployments.envoy_config import endpoints
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.remote_edge import SHOWN, remote_bootstrap, tls_secrets
 from recmesh.storage.milvus_process import free_port

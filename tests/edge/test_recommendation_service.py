@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from recmesh.deployments.edge import EdgeSupervisor
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_services import edge_server
-from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy

@@ -19,8 +19,8 @@ from recmesh.deployments.catalog_app import LOG
 from recmesh.deployments.catalog_log_client import GrpcCatalogLogClient
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.edge import EdgeSupervisor
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_services import FEEDBACK
-from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.grpc_service import Method, add_service
 from recmesh.deployments.local_mesh import local_mesh

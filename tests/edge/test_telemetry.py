@@ -17,7 +17,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from recmesh.deployments.edge import EdgeSupervisor
-from recmesh.deployments.envoy_config import EdgeConfig
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.envoy_tracing import EdgeTracing
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.deployments.mesh_config import TelemetryTable

@@ -22,9 +22,9 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from recmesh.deployments.applications import RUNNING
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.endpoint_discovery import NAME as DISCOVERY
 from recmesh.deployments.endpoint_discovery import ROUTE
-from recmesh.deployments.envoy_config import EdgeConfig
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.ray_cluster import leave_cluster, start_cluster
 from recmesh.deployments.remote_edge import remote_bootstrap
