@@ -14,9 +14,9 @@ from recmesh.orchestrator.overload.adaptive_limit import AdaptiveLimit
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import OverloadedError
 
-PATIENCE_S = 0.1
+PATIENCE_S = 0.5
 """The longest wait for a turn."""
-PATIENCE_SHARE = 0.25
+PATIENCE_SHARE = {Priority.CRITICAL: 0.5, Priority.NORMAL: 0.25, Priority.BATCH: 0.1}
 """The most of a request's remaining time that it waits."""
 
 Turn = asyncio.Future[None]
@@ -51,7 +51,7 @@ class PriorityGate:
         turn: Turn = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(turn)
         try:
-            async with asyncio.timeout(min(PATIENCE_S, PATIENCE_SHARE * remaining_s)):
+            async with asyncio.timeout(min(PATIENCE_S, PATIENCE_SHARE[priority] * remaining_s)):
                 await turn
         except (TimeoutError, OverloadedError):
             # Its turn may have come at the very moment at which its patience ended.
