@@ -38,8 +38,8 @@ run: trained ## Make the sample world, train, index, and serve until Ctrl-C; reu
 	@exec $(BIN)/recmesh up --show-slates
 
 test: gates ## All gates and all tests
-	$(BIN)/pytest -n 2 tests/unit tests/conformance tests/kubernetes
-	$(BIN)/pytest tests/edge tests/mesh
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/conformance tests/kubernetes tests/edge
+	$(BIN)/pytest tests/mesh
 
 gates: $(INSTALLED) ## Format, lint, types, imports, contract
 	$(BIN)/ruff format --check .
