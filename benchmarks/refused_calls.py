@@ -32,7 +32,7 @@ from recmesh.deployments.edge import EdgeSupervisor
 from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.edge_services import edge_server
-from recmesh.deployments.envoy_security import IDENTITY
+from recmesh.deployments.envoy_security import IDENTITY, WATCH
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
 from recmesh.deployments.grpc_service import PRIORITY_KEY
 from recmesh.orchestrator.mesh import Mesh, Snapshot
@@ -308,6 +308,7 @@ ATTEMPTS: dict[str, tuple[grpc.StatusCode, Attempt]] = {
         lambda m: ended(m.channel("feed-backend"), f"/recmesh.v1.RecommendationService/{DOCTOR}"),
     ),
     "reflection without credentials": (UNKNOWN, lambda m: ended(m.channel(), REFLECT)),
+    "watching health without credentials": (UNKNOWN, lambda m: ended(m.channel(), WATCH, b"")),
     "surface not given to the caller": (
         DENIED,
         lambda m: ended(m.channel("feed-backend"), RECOMMEND, page("search")),

@@ -56,6 +56,8 @@ class Limits:
     """Calls that wait for a connection to a replica."""
     streams_per_connection: int = 1000
     connect_s: float = 0.5
+    handshake_s: float = 5.0
+    """How long a caller's connection may take to become a secret one."""
     call_s: float = 60.0
     """Longest unary call, whatever deadline its caller sends."""
     stream_s: float = 3600.0

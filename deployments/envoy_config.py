@@ -146,6 +146,8 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
     if security:
         http["access_log"] = envoy_security.access_log(security)
         chain["transport_socket"] = envoy_security.tls(directory)
+        # Who connects and then says nothing holds no connection for long.
+        chain["transport_socket_connect_timeout"] = _seconds(config.limits.handshake_s)
     if config.tracing is not None:
         http["tracing"] = envoy_tracing.tracing(config.tracing)
     return {

@@ -27,7 +27,9 @@ Json = dict[str, Any]
 
 IDENTITY = "x-recmesh-identity"
 """Header between filters: the SPIFFE id that a certificate or a token proves."""
-HEALTH = "/grpc.health.v1.Health/"
+HEALTH = "/grpc.health.v1.Health/Check"
+"""Open to all. Not Watch: whoever opens enough of its streams would keep everybody out."""
+WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection."
 CLOCK_SKEW_S = 10
 _TYPES = "type.googleapis.com/envoy"
@@ -218,7 +220,7 @@ def _tokens(security: EdgeSecurity, token_keys: Path) -> Json:
             "@type": f"{_HTTP}.jwt_authn.v3.JwtAuthentication",
             "providers": {"callers": callers},
             "rules": [
-                {"match": {"prefix": HEALTH}},
+                {"match": {"path": HEALTH}},
                 {"match": {"prefix": "/"}, "requires": {"requires_any": either}},
             ],
         },
@@ -309,12 +311,12 @@ def _methods(security: EdgeSecurity) -> Json:
 
     policies: Json = {
         "health": {
-            "permissions": [path("prefix", HEALTH)],
+            "permissions": [path("exact", HEALTH)],
             "principals": [{"any": True}],
         },
         # What the contract is, is no secret.
-        "reflection": {
-            "permissions": [path("prefix", REFLECTION)],
+        "reflection and health": {
+            "permissions": [path("prefix", REFLECTION), path("exact", WATCH)],
             "principals": [{"header": {"name": CALLER_KEY, "present_match": True}}],
         },
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -37,7 +39,7 @@ from recmesh.deployments.caller_table import METHODS, CallerTable
 from recmesh.deployments.development_credentials import DevelopmentCredentials
 from recmesh.deployments.edge_channel import edge_of
 from recmesh.deployments.edge_files import edge_security
-from recmesh.deployments.envoy_security import HEALTH, descriptors
+from recmesh.deployments.envoy_security import descriptors
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_host import orchestrator_answers
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
@@ -98,6 +100,12 @@ async def test_callers_are_known_by_certificate_or_token_and_json_is_understood(
             )
             assert health.status == health_pb2.HealthCheckResponse.SERVING
         async with mesh.channel("event-pipeline") as channel:
+            watching = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), timeout=5
+            )
+            assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+            watching.cancel()
+        async with mesh.channel("event-pipeline") as channel:
             request = reflection_pb2.ServerReflectionRequest(list_services="")
             async for said in reflection_pb2_grpc.ServerReflectionStub(
                 channel
@@ -138,6 +146,25 @@ async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_st
             await asyncio.sleep(0.05)
         assert "names no caller" in reply.words
         assert (await ended(mesh.channel("feed-backend"))).code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_who_connects_and_says_nothing_is_cut_off(tmp_path: Path) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        config = mesh.edge._config
+        mesh.edge.reconfigure(replace(config, limits=replace(config.limits, handshake_s=0.2)))
+        host, _, port = mesh.edge.address.rpartition(":")
+        async with asyncio.timeout(10):
+            while True:
+                # The edge of before may take the connection still, and end with it.
+                with contextlib.suppress(ConnectionError):
+                    reader, writer = await asyncio.open_connection(host, int(port))
+                    began_s = time.monotonic()
+                    assert await reader.read() == b""
+                    writer.close()
+                    if time.monotonic() - began_s > 0.15:
+                        break
+                await asyncio.sleep(0.05)
+        assert (await ended(mesh.channel("feed-backend"))).code is OK
 
 
 async def posted(mesh: SecureMesh, body: dict[str, object], token: str) -> tuple[int, dict]:
@@ -193,7 +220,6 @@ def test_the_transcoder_knows_the_contract_and_all_that_it_imports() -> None:
         assert all(names.index(other) < names.index(file.name) for other in file.dependency)
     services = {f"{file.package}.{one.name}" for file in files for one in file.service}
     assert {f"recmesh.v1.{name}" for name in METHODS} <= services
-    assert HEALTH.endswith("/")
 
 
 @pytest.fixture
