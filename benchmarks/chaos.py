@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.asked_mesh import AskedMesh, lasting_from
 from benchmarks.chaos_faults import (
     Down,
     Fault,
@@ -38,10 +39,8 @@ from benchmarks.chaos_faults import (
 from recmesh.cli.load_generation.load_row import LoadRow
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
-from recmesh.cli.load_generation.request_mix import DEFAULT_MIX, RequestMix, parse_mix
+from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.cli.progress_bars import progress_bars
-from recmesh.cli.written_data import current_dataset
-from recmesh.deployments.mesh_record import running_mesh
 from recmesh.storage.home import Home
 
 MODELS = ("cf", "behavioral", "nlp", "network")
@@ -145,8 +144,7 @@ def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     """Holds what was measured against the case's limits."""
     first, second, *rest = rows
     whole = [not _failed([row]) and row.total.degraded_share == 0.0 for row in rest]
-    # Whole from then on: a second without a fault between two with one is luck.
-    after = next((n for n in range(len(whole)) if all(whole[n:])), None)
+    after = lasting_from(whole)
     hit = [second, *rest]
     failed, requests = _failed(hit), sum(row.total.requests for row in hit)
     broken = []
@@ -206,22 +204,18 @@ def table(seen: Sequence[Seen]) -> Table:
 
 async def run(chosen: argparse.Namespace) -> list[Seen]:
     """All faults that were chosen, one after another."""
-    home = Home.from_environment()
-    found = running_mesh(home)
-    if found is None:
-        raise SystemExit("no mesh runs here; start it with: recmesh up --detach")
-    mesh = MeshProcesses(found.pid)
-    cases = [c for c in matrix(home) if not chosen.only or c.name in chosen.only]
+    asked = AskedMesh.running(chosen.mix)
+    mesh = MeshProcesses(asked.pid)
+    cases = [c for c in matrix(asked.home) if not chosen.only or c.name in chosen.only]
     random.Random(chosen.seed).shuffle(cases)
     if not cases:
-        known = "\n  ".join(case.name for case in matrix(home))
+        known = "\n  ".join(case.name for case in matrix(asked.home))
         raise SystemExit(f"no such fault; there are\n  {known}")
-    mix = RequestMix.of(parse_mix(chosen.mix), current_dataset(home), [], [])
     options = {"channels": 4, "deadline_s": DEADLINE_S, "feedback_share": 0.0}
     seen: list[Seen] = []
     for case in cases:
         # Connections of its own: an edge that was killed is not the next fault's.
-        async with LoadRun.on(found.address, mix, seed=chosen.seed, **options) as load:
+        async with LoadRun.on(asked.edge, asked.mix, seed=chosen.seed, **options) as load:
             seen.append(await suffer(case, load, mesh, chosen))
     return seen
 

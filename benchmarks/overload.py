@@ -25,14 +25,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.asked_mesh import AskedMesh, lasting_from
 from recmesh.cli.load_generation.load_row import LoadRow
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
-from recmesh.cli.load_generation.request_mix import DEFAULT_MIX, RequestMix, parse_mix
-from recmesh.cli.written_data import current_dataset
-from recmesh.deployments.mesh_record import running_mesh
+from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.orchestrator.overload.priority import Priority
-from recmesh.storage.home import Home
 
 GROWTH = 1.3
 SECONDS = 8.0
@@ -100,24 +98,20 @@ class Overload:
         parts = [Segment(rate, 1.0)] * RECOVERY_LOOKS
         rows = await self._runs[Priority.NORMAL].profile(parts, "", _quiet)
         fine = [set(row.total.codes) <= {"OK"} and row.holds for row in rows]
-        found = next((n for n in range(len(fine)) if all(fine[n:])), None)
+        found = lasting_from(fine)
         return None if found is None else float(found)
 
 
 async def run(chosen: argparse.Namespace) -> Outcome:
     """Peak, overload, recovery."""
-    home = Home.from_environment()
-    found = running_mesh(home)
-    if found is None:
-        raise SystemExit("no mesh runs here; start it with: recmesh up --detach")
-    mix = RequestMix.of(parse_mix(chosen.mix), current_dataset(home), [], [])
+    asked = AskedMesh.running(chosen.mix)
     say = _quiet if chosen.json else print
     async with AsyncExitStack() as stack:
         runs = {
             priority: await stack.enter_async_context(
                 LoadRun.on(
-                    found.address,
-                    mix,
+                    asked.edge,
+                    asked.mix,
                     channels=4,
                     deadline_s=chosen.deadline_s,
                     feedback_share=0.0,

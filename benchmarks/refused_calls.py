@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY
+from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY, PRIORITY_KEY
 from recmesh.deployments.caller_surfaces import CallerSurfaces
 from recmesh.deployments.caller_table import CallerTable
 from recmesh.deployments.development_credentials import DevelopmentCredentials
@@ -34,7 +34,6 @@ from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.edge_services import edge_server
 from recmesh.deployments.envoy_security import IDENTITY, WATCH
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
-from recmesh.deployments.grpc_service import PRIORITY_KEY
 from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.policy import Policy

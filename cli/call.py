@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.deployments.edge_channel import DEFAULT_ADDRESS, CallerSettings, edge_of
+from recmesh.deployments.edge_channel import CallerSettings, edge_of
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.storage.home import Home
 from recmesh.v1 import common_pb2, recommendation_pb2, recommendation_pb2_grpc
 

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from recmesh.cli.clear_errors import clear_errors
-from recmesh.deployments.edge_channel import DEFAULT_ADDRESS, edge_of
+from recmesh.deployments.edge_channel import edge_of
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.storage.home import Home
 from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
 

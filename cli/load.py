@@ -25,8 +25,8 @@ from recmesh.cli.load_generation.sweep import Sweep
 from recmesh.cli.load_generation.target_address import checked_target
 from recmesh.cli.progress_bars import progress_bars
 from recmesh.cli.written_data import current_dataset
-from recmesh.deployments.edge_channel import DEFAULT_ADDRESS
-from recmesh.deployments.mesh_record import running_mesh
+from recmesh.deployments.edge_channel import Edge, edge_of
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.errors import ConfigurationError, NotFoundError
@@ -67,14 +67,14 @@ def _mix(home: Home, mix: str, users_file: Path | None, queries_file: Path | Non
 
 
 async def _measure(
-    address: str,
+    edge: Edge,
     mix: RequestMix,
     segments: Sequence[Segment],
     warm_up_s: float,
     measured: _Measured,
     **options: Any,
 ) -> None:
-    async with LoadRun.on(address, mix, **options) as run:
+    async with LoadRun.on(edge, mix, **options) as run:
         with progress_bars(False) as bars:
             task = bars.add_task("", total=None)
 
@@ -210,16 +210,14 @@ def load_command(
             )
         segments = parse_profile(profile) if profile else (Segment(rate, seconds),)
         home = Home.from_environment()
-        running = running_mesh(home) if not address else None
-        address = checked_target(
-            address or (running.address if running else DEFAULT_ADDRESS), allow_remote
-        )
+        edge = edge_of(home, address)
+        address = checked_target(edge.address, allow_remote)
         requests = _mix(home, mix, users_file, queries_file)
         measured = _Measured(sweep=Sweep(rate) if sweep else None)
         try:
             asyncio.run(
                 _measure(
-                    address,
+                    edge,
                     requests,
                     segments,
                     warm_up_s,

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from recmesh.cli.written_data import mesh_config
-from recmesh.deployments.edge_channel import DEFAULT_ADDRESS
 from recmesh.deployments.external_model import external_models
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.deployments.telemetry import telemetry
 from recmesh.orchestrator.policy import DEFAULT_POLICY

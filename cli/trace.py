@@ -18,7 +18,8 @@ from rich.markup import escape
 
 from recmesh.cli.waterfall import draw_waterfall, print_waterfall, rows
 from recmesh.cli.written_data import mesh_config
-from recmesh.deployments.edge_channel import DEFAULT_ADDRESS, Edge, edge_of
+from recmesh.deployments.edge_channel import Edge, edge_of
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.span_receiver import SentSpan, SpanReceiver, spans_received
 from recmesh.storage.errors import ConfigurationError, RecMeshError, UnavailableError

@@ -1,15 +1,21 @@
-"""Who makes a call, as the edge found out and says in metadata."""
+"""What the edge says of a call in metadata: who makes it, how much it matters, its time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import TypeAlias
+
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 CALLER_KEY = "x-recmesh-caller"
 """Metadata: the caller's name in the configuration. The edge alone sets it."""
 MESH_TOKEN_KEY = "x-recmesh-mesh-token"
 """Metadata: proves that a call comes from inside the mesh."""
+PRIORITY_KEY = "x-recmesh-priority"
+"""Metadata: how much a call matters: critical, normal or batch."""
+GIVEN_KEY = "x-recmesh-timeout"
+"""Metadata: how long a call was given when it reached the edge, as gRPC writes it: 500m."""
 
 _CURRENT: ContextVar[str] = ContextVar("caller", default="")
 
@@ -19,10 +25,11 @@ def current_caller() -> str:
     return _CURRENT.get()
 
 
-def set_current_caller(metadata: Iterable[tuple[str, Any]] | None) -> None:
+def said(metadata: Metadata | None, key: str) -> str | bytes:
+    """What a call's metadata say under a key; empty: nothing."""
+    return next((value for found, value in metadata or () if found == key), "")
+
+
+def set_current_caller(metadata: Metadata | None) -> None:
     """Takes the caller from a call's metadata, for the task that answers it."""
-    for key, value in metadata or ():
-        if key == CALLER_KEY:
-            _CURRENT.set(str(value))
-            return
-    _CURRENT.set("")
+    _CURRENT.set(str(said(metadata, CALLER_KEY)))

@@ -12,12 +12,12 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recmesh.deployments.development_credentials import DevelopmentCredentials
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.deployments.mesh_record import MeshRecord, running_mesh
 from recmesh.deployments.tls_files import read_authority, read_pair
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_CALLER = "operator"
 
 

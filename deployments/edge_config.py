@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.envoy_tracing import EdgeTracing
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Limits:
 class EdgeConfig:
     """The edge's settings."""
 
-    address: str = "127.0.0.1:50051"
+    address: str = DEFAULT_ADDRESS
     """``host:port`` that callers use; port 0 picks a free one."""
     limits: Limits = field(default_factory=Limits)
     retries: Retries = field(default_factory=Retries)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recmesh.deployments import envoy_security, envoy_tracing
+from recmesh.deployments.caller import GIVEN_KEY
 from recmesh.deployments.edge_config import EdgeConfig, Limits
 from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.grpc_service import GIVEN_KEY
 from recmesh.deployments.ip_address import split_address
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2, trial_pb2
 

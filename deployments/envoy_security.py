@@ -17,10 +17,9 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2, status_pb2
 
-from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY
+from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY, PRIORITY_KEY
 from recmesh.deployments.caller_table import METHODS
 from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.grpc_service import PRIORITY_KEY
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
 
 Json = dict[str, Any]

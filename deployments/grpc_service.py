@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from recmesh.deployments.call_meter import CallMeter
 from recmesh.deployments.call_watch import CallWatch
-from recmesh.deployments.caller import set_current_caller
+from recmesh.deployments.caller import GIVEN_KEY, PRIORITY_KEY, said, set_current_caller
 from recmesh.deployments.grpc_errors import abort
 from recmesh.deployments.grpc_server import GrpcServer
 from recmesh.deployments.validation import validate
@@ -43,11 +43,6 @@ StreamMethod = Callable[[AsyncIterator[Any]], AsyncGenerator[Message, None]]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
-PRIORITY_KEY = "x-recmesh-priority"
-"""Metadata that says how much a call matters: critical, normal or batch."""
-
-GIVEN_KEY = "x-recmesh-timeout"
-"""Metadata in which the edge says how long a call was given, as gRPC writes it: 500m."""
 UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 MOST_TIME_S, LEAST_TIME_S = 1.0, 0.01
 """What a call's time counts as, where it is more or less."""
@@ -119,8 +114,9 @@ def _gated(handle: Any, gate: PriorityGate) -> Any:
 
     async def take_turn(raw: bytes, context: Context) -> bytes:
         await gate.enter(_priority(context), _remaining_s(context))
-        given_s = _given_s(context)
-        ends_s = time.monotonic() + min(_remaining_s(context), given_s)
+        remaining_s = _remaining_s(context)
+        given_s = _given_s(context, remaining_s)
+        ends_s = time.monotonic() + min(remaining_s, given_s)
         try:
             answer: bytes = await handle(raw, context)
             return answer
@@ -131,14 +127,14 @@ def _gated(handle: Any, gate: PriorityGate) -> Any:
     return take_turn
 
 
-def _given_s(context: Context) -> float:
+def _given_s(context: Context, remaining_s: float) -> float:
     """The whole of a call's time, when it reached the edge: it may have waited since."""
-    for key, value in context.invocation_metadata() or ():
-        if key == GIVEN_KEY:
-            with contextlib.suppress(ValueError, KeyError):
-                given_s = int(value[:-1]) * UNITS_S[str(value[-1:])]
-                return max(min(given_s, MOST_TIME_S), LEAST_TIME_S)
-    return max(min(_remaining_s(context), MOST_TIME_S), LEAST_TIME_S)
+    text = str(said(context.invocation_metadata(), GIVEN_KEY))
+    try:
+        given_s = int(text[:-1]) * UNITS_S[text[-1:]]
+    except (ValueError, KeyError):
+        given_s = remaining_s
+    return max(min(given_s, MOST_TIME_S), LEAST_TIME_S)
 
 
 def _remaining_s(context: Context) -> float:
@@ -147,10 +143,7 @@ def _remaining_s(context: Context) -> float:
 
 
 def _priority(context: Context) -> Priority:
-    for key, value in context.invocation_metadata() or ():
-        if key == PRIORITY_KEY:
-            return Priority.named(str(value))
-    return Priority.NORMAL
+    return Priority.named(str(said(context.invocation_metadata(), PRIORITY_KEY)))
 
 
 def _stream(

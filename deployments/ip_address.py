@@ -6,6 +6,9 @@ import ipaddress
 
 from recmesh.storage.errors import ConfigurationError
 
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+"""Where callers enter unless the configuration says otherwise."""
+
 
 def split_address(address: str) -> tuple[str, int]:
     """IP and port of ``ip:port``, ``[ipv6]:port`` or ``localhost:port``.

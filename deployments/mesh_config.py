@@ -20,6 +20,7 @@ from pydantic_settings import (
 from recmesh.deployments.caller_table import CallerTable, refuse_shared_identities
 from recmesh.deployments.client_tls import ClientTls, PemFile
 from recmesh.deployments.deployed_models import DeployedModels
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS
 from recmesh.models.declaration import Replicas
 from recmesh.models.registry import declaration, known_models
 from recmesh.orchestrator.policy import DEFAULT_POLICY
@@ -64,7 +65,7 @@ class _Scaled(_Table):
 class EdgeTable(_Table):
     """Where callers enter, and how they are known."""
 
-    address: Address = "127.0.0.1:50051"
+    address: Address = DEFAULT_ADDRESS
     secure: bool = False
     certificate: PemFile = ""
     key: PemFile = ""

@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health
 
-from recmesh.deployments.caller import MESH_TOKEN_KEY
+from recmesh.deployments.caller import MESH_TOKEN_KEY, said
 from recmesh.deployments.grpc_errors import abort
 from recmesh.storage.errors import UnauthenticatedError
 from recmesh.storage.home import Home
@@ -80,11 +80,9 @@ class InsideOnly(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
     def _is_inside(self, details: grpc.HandlerCallDetails) -> bool:
-        for key, value in details.invocation_metadata or ():
-            if key == MESH_TOKEN_KEY:
-                said = value if isinstance(value, bytes) else value.encode()
-                return hmac.compare_digest(said, self._token)
-        return False
+        token = said(details.invocation_metadata, MESH_TOKEN_KEY)
+        shown = token if isinstance(token, bytes) else token.encode()
+        return bool(shown) and hmac.compare_digest(shown, self._token)
 
 
 def inside_only(token: str) -> tuple[InsideOnly, ...]:

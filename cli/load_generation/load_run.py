@@ -17,6 +17,7 @@ from recmesh.cli.load_generation.page_feedback import PageFeedback
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import RequestMix
 from recmesh.cli.load_generation.sweep import Sweep
+from recmesh.deployments.edge_channel import Edge
 from recmesh.orchestrator.overload.priority import Priority
 
 PROGRESS_S = 0.5
@@ -44,7 +45,7 @@ class LoadRun:
     @asynccontextmanager
     async def on(
         cls,
-        address: str,
+        edge: Edge,
         mix: RequestMix,
         *,
         channels: int,
@@ -58,7 +59,7 @@ class LoadRun:
         Raises:
             UnavailableError: nobody answers there.
         """
-        async with connected(address, channels) as opened:
+        async with connected(edge, channels) as opened:
             feedback = PageFeedback(feedback_share, deadline_s, np.random.default_rng([seed, 1]))
             caller = MeshCaller(opened, deadline_s, feedback.shown, priority)
             # A collection that walks all that was imported is a lag of tens of milliseconds.

@@ -11,12 +11,11 @@ import grpc.aio
 
 from recmesh.cli.load_generation.latency_record import OK
 from recmesh.cli.load_generation.open_loop import Answer
-from recmesh.deployments.edge_channel import edge_of
+from recmesh.deployments.caller import PRIORITY_KEY
+from recmesh.deployments.edge_channel import Edge
 from recmesh.deployments.grpc_channel import CHANNEL_OPTIONS
-from recmesh.deployments.grpc_service import PRIORITY_KEY
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import UnavailableError
-from recmesh.storage.home import Home
 from recmesh.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 CONNECT_S = 5.0
@@ -58,15 +57,13 @@ class MeshCaller:
 
 
 @asynccontextmanager
-async def connected(address: str, number: int) -> AsyncIterator[list[grpc.aio.Channel]]:
+async def connected(edge: Edge, number: int) -> AsyncIterator[list[grpc.aio.Channel]]:
     """So many connections, made before the first request.
 
     Raises:
-        ConfigurationError: credentials are missing or wrong.
         UnavailableError: nobody answers within 5 seconds.
     """
     async with AsyncExitStack() as stack:
-        edge = edge_of(Home.from_environment(), address)
         channels = [
             await stack.enter_async_context(edge.aio_channel(CHANNEL_OPTIONS))
             for _ in range(number)
@@ -76,6 +73,7 @@ async def connected(address: str, number: int) -> AsyncIterator[list[grpc.aio.Ch
                 await asyncio.gather(*(channel.channel_ready() for channel in channels))
         except TimeoutError:
             raise UnavailableError(
-                f"nobody answers on {address}; recmesh status says what runs, recmesh up starts it"
+                f"nobody answers on {edge.address}; recmesh status says what runs, recmesh up "
+                f"starts it"
             ) from None
         yield channels

@@ -10,9 +10,10 @@ import grpc
 import grpc.aio
 import pytest
 
+from recmesh.deployments.caller import PRIORITY_KEY
 from recmesh.deployments.edge_services import RECOMMENDATION
 from recmesh.deployments.grpc_server import GrpcServer
-from recmesh.deployments.grpc_service import PRIORITY_KEY, add_service
+from recmesh.deployments.grpc_service import add_service
 from recmesh.orchestrator.overload.adaptive_limit import AdaptiveLimit
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.orchestrator.overload.priority_gate import PriorityGate

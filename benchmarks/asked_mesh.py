@@ -1,0 +1,43 @@
+"""The mesh that runs, for benchmarks that load it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recmesh.cli.load_generation.request_mix import RequestMix, parse_mix
+from recmesh.cli.required_mesh import required_mesh
+from recmesh.cli.written_data import current_dataset
+from recmesh.deployments.edge_channel import Edge, edge_of
+from recmesh.storage.errors import RecMeshError
+from recmesh.storage.home import Home
+
+
+@dataclass(frozen=True)
+class AskedMesh:
+    """Where to ask, and for what."""
+
+    home: Home
+    pid: int
+    """Of its ``recmesh up``."""
+    edge: Edge
+    mix: RequestMix
+
+    @classmethod
+    def running(cls, mix: str) -> AskedMesh:
+        """The mesh of ``$RECMESH_HOME``, to be asked by weights of surfaces; ends without one."""
+        home = Home.from_environment()
+        try:
+            pid = required_mesh(home).pid
+            requests = RequestMix.of(parse_mix(mix), current_dataset(home), [], [])
+            return cls(home, pid, edge_of(home), requests)
+        except RecMeshError as error:
+            raise SystemExit(str(error)) from None
+
+
+def lasting_from(fine: Sequence[bool]) -> int | None:
+    """From where on all is fine; None: it is not at the end.
+
+    What is fine between two that are not is luck.
+    """
+    return next((n for n in range(len(fine)) if all(fine[n:])), None)
