@@ -1,5 +1,5 @@
-"""The points of a front to keep: starting points that hold up, and those that cover most together,
-whoever the users are."""
+"""The points of a front to keep: what was there before the search, and those that cover most
+together, whoever the users are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from recmesh.models.model import Progress, silent
 from recmesh.offline.tuning.candidates import Float64, Int64
-from recmesh.offline.tuning.front import HypervolumeBootstrap, hypervolume, non_dominated
+from recmesh.offline.tuning.front import HypervolumeBootstrap, hypervolume
 from recmesh.offline.tuning.parameters import Parameters
 from recmesh.offline.tuning.rivals import measured
 from recmesh.offline.tuning.study import Tried
@@ -31,23 +31,6 @@ def least_beaten(values: Float64, most: int) -> Int64:
     distinct.sort()
     rank = moocore.pareto_rank(values[distinct], maximise=True)
     return distinct[np.argsort(rank, kind="stable")[:most]].astype(np.int64)
-
-
-def steadfast_rows(means: Float64, first: int) -> list[int]:
-    """Which of the first points are on the front of all in most samples of the users.
-
-    Args:
-        means: of every sample ``[samples, points, metrics]``.
-        first: how many to ask about.
-
-    Returns:
-        Their rows, those that are on it most often first.
-    """
-    on_front = np.zeros(means.shape[1], np.int64)
-    for sample in means:
-        on_front[non_dominated(sample)] += 1
-    order = np.argsort(-on_front[:first], kind="stable")
-    return [row for row in order.tolist() if 2 * on_front[row] > len(means)]
 
 
 def covering_rows(means: Float64, most: int, kept: Sequence[int] = ()) -> list[int]:
@@ -93,23 +76,22 @@ def covering_rows(means: Float64, most: int, kept: Sequence[int] = ()) -> list[i
 def covering(
     tried: Tried,
     run: TrialRun,
-    starts: Sequence[Parameters],
+    incumbents: Sequence[Parameters],
     seed: int,
     progress: Progress = silent,
 ) -> list[Parameters]:
     """At most ``LARGEST_FRONT`` of what was tried, in the order of their nDCG.
 
-    ``starts`` are the points that the search started at. Those that are on the front in most
-    resamples of the users are kept: a point that was chosen before the search is less likely to
-    be there by luck than the best of hundreds that were tried.
+    ``incumbents`` are kept whatever was tried: they were chosen without looking at this period,
+    so that what it says of them is no luck, as it is in part of the best of hundreds of trials.
     """
     rows = least_beaten(tried.values, MOST_MEASURED)
-    points = [run.space.within(point) for point in starts]
-    points += [tried.parameters[row] for row in rows.tolist()]
+    points = [run.space.within(point) for point in incumbents]
+    points += [point for row in rows.tolist() if (point := tried.parameters[row]) not in points]
     values = measured(run, points)
     progress(1, 2, "points measured")
     means = HypervolumeBootstrap(values.shape[1], SAMPLES, seed).means(values)
-    taken = covering_rows(means, LARGEST_FRONT, steadfast_rows(means, len(starts)))
+    taken = covering_rows(means, LARGEST_FRONT, range(len(incumbents)))
     ndcg = values.mean(axis=1)[:, run.metrics.index("ndcg")]
     progress(2, 2, "points chosen")
     return [points[row] for row in sorted(taken, key=lambda row: float(ndcg[row]))]

@@ -52,14 +52,15 @@ class HypervolumeBootstrap:
         Args:
             values: metrics of every user's page, for every point ``[points, users, metrics]``.
         """
-        return _interval(hypervolume(values.mean(axis=1)), self._volumes(values))
+        return interval(hypervolume(values.mean(axis=1)), self._volumes(values))
 
     def difference(self, values: Float64, others: Float64) -> Interval:
         """Interval of the first front's hypervolume less the second's."""
         value = hypervolume(values.mean(axis=1)) - hypervolume(others.mean(axis=1))
-        return _interval(value, self._volumes(values) - self._volumes(others))
+        return interval(value, self._volumes(values) - self._volumes(others))
 
 
-def _interval(value: float, resampled: Float64) -> Interval:
+def interval(value: float, resampled: Float64) -> Interval:
+    """The percentile interval of a value that was computed of resamples, too ``[samples]``."""
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))

@@ -10,6 +10,7 @@ from typing import Any
 
 from recmesh.offline.evaluation.bootstrap import Interval
 from recmesh.offline.evaluation.report import shown
+from recmesh.offline.tuning.equal_ndcg import AtEqualNdcg
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,8 @@ class Compared:
     name: str
     points: int
     hypervolume: Interval
-    at_equal_ndcg: Mapping[str, tuple[float, float]]
-    """By further metric: this front's value where its nDCG is best, and the tuned front's best
-    with no less nDCG."""
+    at_equal_ndcg: Mapping[str, AtEqualNdcg]
+    """By further metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class TuningReport:
         """Heading and one row a way to come by points."""
         further = [name for name in self.metrics if name != "ndcg"]
         head = ["", "points", "hypervolume", "tuned minus it"]
-        head += [f"{name} at its best nDCG: its, tuned" for name in further]
+        head += [f"{name} at its best nDCG; tuned minus it" for name in further]
         volume = max(front.hypervolume.value for front in self.fronts)
         # Three digits that say something, also where a metric is small.
         decimals = max(3, 2 - math.floor(math.log10(volume))) if volume > 0 else 3
@@ -92,8 +92,9 @@ class TuningReport:
             row = [front.name, str(front.points), shown(front.hypervolume, decimals=decimals)]
             row.append(gains.get(front.name, ""))
             for name in further:
-                own, tuned = front.at_equal_ndcg[name]
-                row.append(f"{own:.4f}, {tuned:.4f}" if front.name in gains else "")
+                at = front.at_equal_ndcg[name]
+                cells = f"{at.theirs:.4f}; {shown(at.gain, True, 4)}"
+                row.append(cells if front.name in gains else "")
             rows.append(row)
         return [head, *rows]
 

@@ -45,6 +45,11 @@ class Fixed:
     """Every scorer alone."""
 
     @property
+    def incumbents(self) -> list[Parameters]:
+        """What one would serve without tuning: the rivals that are a single point."""
+        return [rival.points[0] for rival in self.rivals if len(rival.points) == 1]
+
+    @property
     def starts(self) -> list[Parameters]:
         """Every point, so that a search ends with nothing less."""
         points = [*(point for rival in self.rivals for point in rival.points), *self.singles]

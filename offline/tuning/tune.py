@@ -16,6 +16,7 @@ from recmesh.offline.evaluation.period import Period, period
 from recmesh.offline.evaluation.temporal_split import TemporalSplit
 from recmesh.offline.tuning.candidates import Candidates, Float64, candidates_of
 from recmesh.offline.tuning.covering import covering
+from recmesh.offline.tuning.equal_ndcg import at_equal_ndcg
 from recmesh.offline.tuning.front import HypervolumeBootstrap, non_dominated
 from recmesh.offline.tuning.metrics import METRICS
 from recmesh.offline.tuning.opinions import opinions
@@ -190,7 +191,7 @@ class Tuning:
         done = tried(study, run)
         random_study = open_study(self.journal, "rival", run.metrics, RANDOM_SAMPLER, settings.seed)
         run_trials(random_study, run, len(done.parameters), (), steps("search at random"))
-        found = covering(done, run, fixed.starts, settings.seed, steps("front"))
+        found = covering(done, run, fixed.incumbents, settings.seed, steps("front"))
         others = [*fixed.rivals, scalarised(tried(random_study, run), settings.seed)]
 
         told = steps("scores before the test period")
@@ -250,7 +251,7 @@ def _judge(
                 name,
                 len(own),
                 bootstrap.volume(own),
-                _at_least_as_relevant(values[TUNED], own, run.metrics),
+                at_equal_ndcg(values[TUNED], own, run.metrics, bootstrap),
             )
         )
         if name != TUNED:
@@ -276,22 +277,3 @@ def _summary(values: Float64) -> tuple[Float64, Float64]:
     """Mean and half the normal 95% interval of every point ``[points, metrics]``."""
     error = 1.96 * values.std(axis=1) / np.sqrt(values.shape[1])
     return values.mean(axis=1), error
-
-
-def _at_least_as_relevant(
-    tuned: Float64, others: Float64, metrics: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """At the others' best nDCG: their value of each further metric, and the tuned front's best
-    among points with no less nDCG; NaN when there is none."""
-    at = list(metrics).index("ndcg")
-    ours, theirs = tuned.mean(axis=1), others.mean(axis=1)
-    point = theirs[theirs[:, at].argmax()]
-    enough = ours[ours[:, at] >= point[at]]
-    return {
-        name: (
-            float(point[column]),
-            float(enough[:, column].max()) if len(enough) else float("nan"),
-        )
-        for column, name in enumerate(metrics)
-        if column != at
-    }

@@ -19,7 +19,7 @@ from recmesh.orchestrator.campaigns.campaign_book import CampaignBook
 from recmesh.orchestrator.campaigns.campaign_ledger import Hold, HoldAttempt, WantedSlot
 from recmesh.orchestrator.campaigns.offers import NOBODY, Offers
 from recmesh.orchestrator.campaigns.sponsored_slate import SponsoredSlate
-from recmesh.orchestrator.catalog import TermSets, unpacked
+from recmesh.orchestrator.catalog import Catalog, Int64, TermSets, unpacked
 from recmesh.orchestrator.decisions.decision import Considered, Decision
 from recmesh.orchestrator.decisions.recorded_catalog import RecordedCatalog
 from recmesh.orchestrator.eligibility import FREQUENCY_CAP, Filtered
@@ -35,6 +35,7 @@ from recmesh.storage.errors import DataError
 from recmesh.v1 import campaign_ledger_pb2, decision_log_pb2, decision_record_pb2
 
 Int32 = npt.NDArray[np.int32]
+Bool = npt.NDArray[np.bool_]
 
 _STATUS = {hold: campaign_ledger_pb2.HoldStatus.Value(f"HOLD_STATUS_{hold.name}") for hold in Hold}
 _HOLD = {status: hold for hold, status in _STATUS.items()}
@@ -84,8 +85,8 @@ def opened(record: bytes) -> Decision:
 def _record(decision: Decision) -> decision_record_pb2.DecisionRecord:
     considered, slate = decision.considered, decision.slate
     request, candidates = considered.request, considered.candidates
-    rows = _rows_spoken_of(request, candidates)
-    places = _Places(rows)
+    places = _Places(candidates.rows)
+    rows = np.concatenate([candidates.rows, _rows_spoken_of(request, places)])
     kept = candidates.rows[considered.filtered.kept]
     record = decision_record_pb2.DecisionRecord(
         decision_id=considered.decision_id,
@@ -99,7 +100,7 @@ def _record(decision: Decision) -> decision_record_pb2.DecisionRecord:
         card=request.card,
         surface_policy=request.surface.model_dump_json(exclude={"front", *_NO_WAITS}),
         preferences=request.preferences,
-        catalog=_catalog_record(RecordedCatalog.cut(request.catalog, rows)),
+        catalog=_catalog_record(request.catalog, rows),
         candidates=len(candidates.rows),
         kept=considered.filtered.kept.astype("<i4").tobytes(),
         request_scores=_scores_record(considered.scores.of_request),
@@ -141,50 +142,68 @@ def _record(decision: Decision) -> decision_record_pb2.DecisionRecord:
     return record
 
 
-def _rows_spoken_of(request: PageRequest, candidates: Candidates) -> Int32:
-    """Catalog rows: the candidates', then those of what the user saw and did."""
+def _rows_spoken_of(request: PageRequest, candidates: _Places) -> Int32:
+    """Catalog rows of what the user saw and did, but for the candidates."""
     also = [*request.user.history_item_ids]
     also += [shown.item_id for shown in request.shown_lately]
     also += [card.item_id for card in request.dealt]
-    others = np.unique(request.catalog.rows(also))
-    others = others[(others >= 0) & ~np.isin(others, candidates.rows)]
-    return np.concatenate([candidates.rows, others]).astype(np.int32)
+    rows = np.unique(request.catalog.rows(also))
+    return rows[(rows >= 0) & ~candidates.have(rows)]
 
 
 class _Places:
     """Where catalog rows are among a record's."""
 
     def __init__(self, rows: Int32) -> None:
+        """``rows`` are distinct."""
         self._order = np.argsort(rows, kind="stable")
         self._sorted = rows[self._order]
 
+    def have(self, rows: Int32) -> Bool:
+        """Which of the rows are there ``[len(rows)]``."""
+        if not len(self._sorted):
+            return np.zeros(len(rows), np.bool_)
+        at = np.searchsorted(self._sorted, rows)
+        return np.asarray(self._sorted[np.minimum(at, len(self._sorted) - 1)] == rows, np.bool_)
+
     def of(self, rows: Int32) -> bytes:
+        """Their places, as they are recorded; all must be there."""
         return self._order[np.searchsorted(self._sorted, rows)].astype("<i4").tobytes()
 
 
-def _catalog_record(catalog: RecordedCatalog) -> decision_record_pb2.RecordedCatalog:
+def _catalog_record(catalog: Catalog, rows: Int32) -> decision_record_pb2.RecordedCatalog:
+    """The catalog's ``rows``, in this order."""
     return decision_record_pb2.RecordedCatalog(
         version=catalog.version,
-        item_ids=catalog.item_ids,
-        content_types=_terms_record(catalog.content_types),
-        topics=_terms_record(catalog.topics),
-        specialties=_terms_record(catalog.specialties),
-        countries=_terms_record(catalog.countries),
-        languages=_terms_record(catalog.languages),
-        lead_authors=catalog.lead_author.astype("<i4").tobytes(),
-        published_unix_s=catalog.published_unix_s.astype("<i8").tobytes(),
-        expires_unix_s=catalog.expires_unix_s.astype("<i8").tobytes(),
-        popularity=catalog.popularity.astype("<f4").tobytes(),
-        novelty=catalog.novelty.astype("<f4").tobytes(),
+        item_ids=[catalog.item_ids[row] for row in rows.tolist()],
+        content_types=_terms_record(catalog.content_types, rows),
+        topics=_terms_record(catalog.topics, rows),
+        specialties=_terms_record(catalog.specialties, rows),
+        countries=_terms_record(catalog.countries, rows),
+        languages=_terms_record(catalog.languages, rows),
+        lead_authors=_small_codes(catalog.lead_author[rows]).astype("<i4").tobytes(),
+        published_unix_s=catalog.published_unix_s[rows].astype("<i8").tobytes(),
+        expires_unix_s=catalog.expires_unix_s[rows].astype("<i8").tobytes(),
+        popularity=catalog.popularity[rows].astype("<f4").tobytes(),
+        novelty=catalog.novelty[rows].astype("<f4").tobytes(),
     )
 
 
-def _terms_record(terms: TermSets) -> decision_record_pb2.RecordedTerms:
-    some = np.bitwise_or.reduce(terms.bits, axis=0)
+def _small_codes(authors: Int64) -> Int64:
+    """Equal where the authors are, and 0 where they are: nothing else counts, and small numbers
+    take less room."""
+    _, codes = np.unique(np.append(authors, 0), return_inverse=True)
+    return np.where(codes[:-1] == codes[-1], 0, codes[:-1] + 1).astype(np.int64)
+
+
+def _terms_record(terms: TermSets, rows: Int32) -> decision_record_pb2.RecordedTerms:
+    bits = terms.bits[rows]
+    some = np.bitwise_or.reduce(bits, axis=0)
+    names = terms.names
     return decision_record_pb2.RecordedTerms(
-        words=terms.bits.shape[1],
-        bits=terms.bits.astype("<u8").tobytes(),
-        terms={bit: terms.names[bit] for bit in np.flatnonzero(unpacked(some)).tolist()},
+        words=bits.shape[1],
+        bits=bits.astype("<u8").tobytes(),
+        terms={bit: names[bit] for bit in np.flatnonzero(unpacked(some)).tolist()},
     )
 
 

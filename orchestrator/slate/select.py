@@ -9,21 +9,14 @@ asked for, so that pages are cuts of one slate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from recmesh.orchestrator.slate.bound import Remaining, UpperBound
-from recmesh.orchestrator.slate.candidates import (
-    Float64,
-    Int32,
-    SlateCandidates,
-)
+from recmesh.orchestrator.slate.candidates import Float64, Int32, SlateCandidates
 from recmesh.orchestrator.slate.filling import Filling
 from recmesh.orchestrator.slate.rules import SlateRules
-
-_TANGENTS = 3
-"""Steps of Frank & Wolfe (1956) towards the bound that the best tangent gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +29,22 @@ class Slate:
     """Rules that it breaks, in the order in which rules may give way."""
     value: float
     """Utility less costs, of the chosen and of pins at later slots."""
-    bound: float
-    """No slate of as many slots, with the same pins, that breaks no other rules is worth more."""
     propensity: Float64
     """Probability of each slot's candidate, given the slots above ``[len(chosen)]``, in (0, 1]."""
     chance_loss: Float64
     """What each slot adds less than the best that it could have had ``[len(chosen)]``, ≥ 0."""
 
-    @property
-    def gap(self) -> float:
-        """How much better the best slate may be, ≥ 0."""
-        return self.bound - self.value
+    @classmethod
+    def of(cls, filling: Filling, chosen: Sequence[int]) -> Slate:
+        """What filling the slots came to."""
+        interests, weight = filling.interests, filling.rules.calibration_weight
+        return cls(
+            np.array(chosen, np.int32),
+            filling.relaxed(),
+            filling.value - (0.0 if interests is None else weight * interests.divergence),
+            np.array(filling.propensity[: len(chosen)]),
+            np.array(filling.chance_loss[: len(chosen)]),
+        )
 
 
 def select(
@@ -65,52 +63,4 @@ def select(
             there is no chance.
     """
     filling = Filling(candidates, rules, slots, draws)
-    eligible = filling.left.copy()
-    pins = filling.pin()
-    pinned = np.zeros(len(candidates), bool)
-    pinned[list(pins.values())] = True
-    pins_value = filling.value
-    room = {place: cap.room.copy() for place, cap in filling.caps.topic.items()}
-    chosen = np.array(filling.fill(pins, slots), np.int32)
-
-    strength, weight = rules.diversity_strength, rules.calibration_weight
-    interests = filling.interests
-    value = filling.value - (0.0 if interests is None else weight * interests.divergence)
-    kept = [left for place, left in room.items() if place not in filling.broken]
-    paid = filling.sponsored
-    shown_pins = chosen[pinned[chosen]]
-    rest = Remaining(
-        eligible=eligible & ~pinned,
-        pinned=pinned,
-        sponsored=paid.sponsored,
-        slots=len(chosen) - len(shown_pins),
-        most_sponsored=paid.most(len(chosen)) - int(paid.sponsored[shown_pins].sum()),
-        topic_room=np.minimum.reduce(kept) if kept else filling.topics.unlimited,
-    )
-    bounds = UpperBound(
-        filling.topics,
-        candidates.topics,
-        chosen,
-        rest,
-        lambda similarity, others: strength * filling.diversity.least_cost(similarity, others),
-    )
-    if interests is None:
-        bound = pins_value + bounds.added(filling.worth)[0]
-    else:
-        bound, at = np.inf, interests.between()
-        pins_at = np.flatnonzero(pinned)
-        for step in range(_TANGENTS):
-            constant, slope = interests.least_cost(at)
-            added, by = bounds.added(filling.worth - weight * slope)
-            pins_cost = weight * (constant + float(slope[pinned].sum()))
-            bound = min(bound, pins_value - pins_cost + added)
-            at += 1 / (step + 3) * (interests.of(np.concatenate([by, pins_at])) - at)
-    # A slate that reaches its bound may lie above it by a rounding error.
-    return Slate(
-        chosen,
-        filling.relaxed(),
-        value,
-        max(value, bound),
-        np.array(filling.propensity[: len(chosen)]),
-        np.array(filling.chance_loss[: len(chosen)]),
-    )
+    return Slate.of(filling, filling.fill(filling.pin(), slots))

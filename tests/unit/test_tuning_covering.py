@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recmesh.offline.tuning.covering import covering_rows, least_beaten, steadfast_rows
+from recmesh.offline.tuning.covering import covering_rows, least_beaten
 from recmesh.offline.tuning.front import hypervolume
 
 
@@ -49,19 +49,3 @@ def test_what_is_kept_comes_first_and_the_others_add_to_it(seed: int, most: int)
 
     for step in range(3, len(taken)):
         assert covered(taken[: step + 1]) > covered(taken[:step])
-
-
-def test_first_points_are_kept_that_are_on_the_front_more_often_than_not() -> None:
-    often, always, never, half = [0.5, 0.5], [0.9, 0.1], [0.1, 0.1], [0.3, 0.3]
-    other = [0.4, 0.6]
-    better = [0.6, 0.6]
-    means = np.array(
-        [
-            [often, always, never, [0.45, 0.55], other, half],
-            [often, always, never, [0.45, 0.55], other, half],
-            [often, always, never, half, other, half],
-            [half, always, never, half, better, half],
-        ]
-    )
-    assert steadfast_rows(means, 4) == [1, 0]
-    assert steadfast_rows(means, 1) == [0]
