@@ -4,9 +4,9 @@
     python -m benchmarks.upgrade_rehearsal --rate 30 --model nlp --json
 
 Starts the mesh of ``RECMESH_HOME`` with two orchestrators from a copy of this code, asks it at
-random times, changes the copy as a release does and gives ``recmesh up`` again, then deploys a version of
-the model that its owner has just published, and rolls that back. Ends with 1 when a request fails
-or a page lacks anything.
+random times, changes the copy as a release does and gives ``recmesh up`` again, then deploys a
+version of the model that its owner has just published, and rolls that back. Ends with 1 when a
+request fails or a page lacks anything.
 """
 
 from __future__ import annotations
