@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recmesh.deployments import envoy_security, envoy_tracing
+from recmesh.deployments import envoy_secrets, envoy_security, envoy_tracing
 from recmesh.deployments.caller import GIVEN_KEY
 from recmesh.deployments.edge_config import EdgeConfig, Limits
 from recmesh.deployments.edge_security import EdgeSecurity
@@ -80,7 +80,7 @@ def bootstrap(
     """Envoy's bootstrap: listens on ``host:port``.
 
     ``eds_files`` tell every cluster's replicas; ``admin`` is the Unix socket of Envoy's admin
-    interface. In its folder lie the files of :func:`~.envoy_security.secrets`.
+    interface. In its folder lie the files of :func:`~.envoy_secrets.secrets`.
     """
     clusters = [_cluster(config, name, file) for name, file in eds_files.items()]
     whole: Json = {
@@ -145,7 +145,7 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
     chain: Json = {"filters": [{"name": "envoy.http_connection_manager", "typed_config": http}]}
     if security:
         http["access_log"] = envoy_security.access_log(security)
-        chain["transport_socket"] = envoy_security.tls(directory)
+        chain["transport_socket"] = envoy_secrets.tls(directory)
         # Who connects and then says nothing holds no connection for long.
         chain["transport_socket_connect_timeout"] = _seconds(config.limits.handshake_s)
     if config.tracing is not None:

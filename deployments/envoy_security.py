@@ -9,7 +9,6 @@ caller's methods; its quota.
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,12 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2, status_pb2
 
-from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY, PRIORITY_KEY
+from recmesh.deployments.caller import (
+    CALLER_KEY,
+    EVENT_CALLERS_KEY,
+    MESH_TOKEN_KEY,
+    PRIORITY_KEY,
+)
 from recmesh.deployments.caller_table import METHODS
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
@@ -33,52 +37,8 @@ REFLECTION = "/grpc.reflection."
 CLOCK_SKEW_S = 10
 _TYPES = "type.googleapis.com/envoy"
 _HTTP = f"{_TYPES}.extensions.filters.http"
-_OWN_HEADERS = (IDENTITY, CALLER_KEY, PRIORITY_KEY, MESH_TOKEN_KEY)
+_OWN_HEADERS = (IDENTITY, CALLER_KEY, EVENT_CALLERS_KEY, PRIORITY_KEY, MESH_TOKEN_KEY)
 _JSON_PRINTED = {"preserve_proto_field_names": True}
-
-
-def tls(directory: Path) -> Json:
-    """The listener's transport socket; ``directory`` holds the files of :func:`secrets`."""
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": f"{_TYPES}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            # Health needs no certificate, and a token may stand for one.
-            "require_client_certificate": False,
-            "common_tls_context": {
-                # Whoever speaks both sends JSON, and some clients of HTTP/2 do not read a refusal
-                # that comes before they have sent all. gRPC speaks h2 alone.
-                "alpn_protocols": ["http/1.1", "h2"],
-                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-                "tls_certificate_sds_secret_configs": [_secret("certificate", directory)],
-                "validation_context_sds_secret_config": _secret("authority", directory),
-            },
-        },
-    }
-
-
-def secrets(security: EdgeSecurity) -> dict[str, str]:
-    """Files, by name, that tell Envoy where secrets are and to look again when they change."""
-    certificate = {
-        "name": "certificate",
-        "tls_certificate": {
-            "certificate_chain": {"filename": str(security.certificate)},
-            "private_key": {"filename": str(security.key)},
-            "watched_directory": {"path": str(security.certificate.parent)},
-        },
-    }
-    authority = {
-        "name": "authority",
-        "validation_context": {
-            "trusted_ca": {"filename": str(security.authority)},
-            "watched_directory": {"path": str(security.authority.parent)},
-        },
-    }
-    kind = f"{_TYPES}.extensions.transport_sockets.tls.v3.Secret"
-    return {
-        f"{one['name']}.json": json.dumps({"resources": [{"@type": kind, **one}]})
-        for one in (certificate, authority)
-    }
 
 
 def filters(security: EdgeSecurity) -> list[Json]:
@@ -174,16 +134,6 @@ def refusals() -> list[Json]:
     return [nobody, stranger, forbidden, often]
 
 
-def _secret(name: str, directory: Path) -> Json:
-    return {
-        "name": name,
-        "sds_config": {
-            "resource_api_version": "V3",
-            "path_config_source": {"path": str(directory / f"{name}.json")},
-        },
-    }
-
-
 def _set(key: str, value: str) -> Json:
     return {
         "header": {"key": key, "value": value},
@@ -230,12 +180,11 @@ def _names(security: EdgeSecurity) -> Json:
     """A caller's identity becomes its name and its priority; of others nothing becomes anything."""
     found = {}
     for name, table in security.callers.items():
+        headers = {CALLER_KEY: name, PRIORITY_KEY: table.priority}
+        if table.event_callers:
+            headers[EVENT_CALLERS_KEY] = ",".join(table.event_callers)
         mutation = _mutation(
-            "caller",
-            [
-                {"append": _set(CALLER_KEY, name)},
-                {"append": _set(PRIORITY_KEY, table.priority)},
-            ],
+            "caller", [{"append": _set(key, value)} for key, value in headers.items()]
         )
         found[table.identity(name)] = {
             "action": {

@@ -23,18 +23,19 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from benchmarks.refused_calls import (
     ATTEMPTS,
-    CALLERS,
     DOCTOR,
     HEADERS,
     RECOMMEND,
-    SecureMesh,
+    RECORD,
     Tried,
     ended,
+    events,
     page,
-    secure_mesh,
     tried,
 )
+from benchmarks.secure_mesh import CALLERS, MESH_TOKEN, SecureMesh, secure_mesh
 from recmesh.deployments.access_log import keep_small
+from recmesh.deployments.caller import MESH_TOKEN_KEY
 from recmesh.deployments.caller_table import METHODS, CallerTable
 from recmesh.deployments.development_credentials import DevelopmentCredentials
 from recmesh.deployments.edge_channel import edge_of
@@ -126,6 +127,24 @@ async def test_callers_are_known_by_certificate_or_token_and_json_is_understood(
         assert (await posted(mesh, body, ""))[0] == 401
         assert (await posted(mesh, body, mesh.token(aud="other")))[0] == 401
         assert (await posted(mesh, body | {"surface": 7}, mesh.token()))[0] == 400
+
+
+async def test_events_are_recorded_as_their_caller_or_as_whom_its_table_names(
+    tmp_path: Path,
+) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        for name in ("event-pipeline", "mobile-app"):
+            reply = await ended(mesh.channel("event-pipeline"), RECORD, events(name))
+            assert reply.code is OK, reply.words
+        refused = await ended(mesh.channel("event-pipeline"), RECORD, events("web"))
+        assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+        assert refused.words.startswith(
+            "caller: event-pipeline may record events as event-pipeline, mobile-app;"
+        )
+        # From inside the mesh, as sessions do.
+        inside = ((MESH_TOKEN_KEY, MESH_TOKEN),)
+        replica = grpc.aio.insecure_channel(mesh.replica)
+        assert (await ended(replica, RECORD, events("web"), inside)).code is OK
 
 
 async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_start(
