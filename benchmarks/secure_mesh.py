@@ -114,6 +114,7 @@ async def secure_mesh(folder: Path) -> AsyncIterator[SecureMesh]:
     surfaces = CallerSurfaces({name: table.surfaces for name, table in CALLERS.items()})
     server = edge_server(mesh, writer, token=MESH_TOKEN, surfaces=surfaces)
     replica = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    (folder / "mesh-token").write_text(MESH_TOKEN)
     security = EdgeSecurity(
         certificate=credentials.edge.certificate,
         key=credentials.edge.key,
@@ -121,7 +122,7 @@ async def secure_mesh(folder: Path) -> AsyncIterator[SecureMesh]:
         token_keys=credentials.token_keys,
         callers=CALLERS,
         access_log=folder / "access.log",
-        mesh_token=MESH_TOKEN,
+        mesh_token=folder / "mesh-token",
     )
     edge = EdgeSupervisor(EdgeConfig(address="127.0.0.1:0", security=security), [replica])
     edge.update([replica], CATALOG)

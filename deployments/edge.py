@@ -261,9 +261,9 @@ class EdgeSupervisor:
             for name, text in envoy_secrets.secrets(self._config.security).items():
                 (directory / name).write_text(text)
         files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
-        file = directory / "bootstrap.json"
-        file.touch(mode=0o600)
-        file.write_text(bootstrap(self._config, self._host, self._port, files, directory / "admin"))
+        admin = directory / "admin"
+        text = bootstrap(self._config, self._host, self._port, files, admin, secrets=directory)
+        (directory / "bootstrap.json").write_text(text)
 
     def _write_endpoints(self, directory: Path, cluster: str) -> None:
         # Envoy reads the file when another is moved over it, and so never half of it.

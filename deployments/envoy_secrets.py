@@ -1,5 +1,6 @@
-"""Where a secure edge's Envoy finds its certificate and whom to believe: in files, which it reads
-again when they are replaced. Pure functions, as in :mod:`recmesh.deployments.envoy_config`.
+"""Where a secure edge's Envoy finds its certificate, whom to believe, and what it shows replicas:
+in files, which it reads again when they are replaced, so that no secret stands in its bootstrap.
+Pure functions, as in :mod:`recmesh.deployments.envoy_config`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from recmesh.deployments.edge_security import EdgeSecurity
 
 Json = dict[str, Any]
 
+CERTIFICATE, AUTHORITY, MESH_TOKEN = "certificate", "authority", "mesh-token"
+"""Names of secrets, and of their files."""
 _TYPES = "type.googleapis.com/envoy"
 
 
@@ -28,8 +31,8 @@ def tls(directory: Path) -> Json:
                 # that comes before they have sent all. gRPC speaks h2 alone.
                 "alpn_protocols": ["http/1.1", "h2"],
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-                "tls_certificate_sds_secret_configs": [_secret("certificate", directory)],
-                "validation_context_sds_secret_config": _secret("authority", directory),
+                "tls_certificate_sds_secret_configs": [source(CERTIFICATE, directory)],
+                "validation_context_sds_secret_config": source(AUTHORITY, directory),
             },
         },
     }
@@ -38,7 +41,7 @@ def tls(directory: Path) -> Json:
 def secrets(security: EdgeSecurity) -> dict[str, str]:
     """Files, by name, that tell Envoy where secrets are and to look again when they change."""
     certificate = {
-        "name": "certificate",
+        "name": CERTIFICATE,
         "tls_certificate": {
             "certificate_chain": {"filename": str(security.certificate)},
             "private_key": {"filename": str(security.key)},
@@ -46,20 +49,25 @@ def secrets(security: EdgeSecurity) -> dict[str, str]:
         },
     }
     authority = {
-        "name": "authority",
+        "name": AUTHORITY,
         "validation_context": {
             "trusted_ca": {"filename": str(security.authority)},
             "watched_directory": {"path": str(security.authority.parent)},
         },
     }
+    told = [certificate, authority]
+    if security.mesh_token is not None:
+        token = {"secret": {"filename": str(security.mesh_token)}}
+        told.append({"name": MESH_TOKEN, "generic_secret": token})
     kind = f"{_TYPES}.extensions.transport_sockets.tls.v3.Secret"
     return {
-        f"{one['name']}.json": json.dumps({"resources": [{"@type": kind, **one}]})
-        for one in (certificate, authority)
+        f"{one['name']}.json": json.dumps({"resources": [{"@type": kind, **one}]}, indent=2)
+        for one in told
     }
 
 
-def _secret(name: str, directory: Path) -> Json:
+def source(name: str, directory: Path) -> Json:
+    """Where Envoy takes a secret from: a file of :func:`secrets` in ``directory``."""
     return {
         "name": name,
         "sds_config": {

@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2, status_pb2
 
+from recmesh.deployments import envoy_secrets
 from recmesh.deployments.caller import (
     CALLER_KEY,
     EVENT_CALLERS_KEY,
@@ -41,8 +42,8 @@ _OWN_HEADERS = (IDENTITY, CALLER_KEY, EVENT_CALLERS_KEY, PRIORITY_KEY, MESH_TOKE
 _JSON_PRINTED = {"preserve_proto_field_names": True}
 
 
-def filters(security: EdgeSecurity) -> list[Json]:
-    """HTTP filters before those that every edge has."""
+def filters(security: EdgeSecurity, directory: Path) -> list[Json]:
+    """HTTP filters before those that every edge has; ``directory`` is where secrets are named."""
     return [
         _mutation("strip", [{"remove": header} for header in _OWN_HEADERS]),
         *([_tokens(security, security.token_keys)] if security.token_keys else ()),
@@ -62,18 +63,8 @@ def filters(security: EdgeSecurity) -> list[Json]:
         _transcoder(),
         _methods(security),
         _quotas(security),
+        *([_mesh_token(directory)] if security.mesh_token else ()),
     ]
-
-
-def headers_for_replicas(security: EdgeSecurity) -> Json:
-    """What every route adds and takes away."""
-    removed = {"request_headers_to_remove": [IDENTITY]}
-    if not security.mesh_token:
-        return removed
-    return {
-        **removed,
-        "request_headers_to_add": [_set(MESH_TOKEN_KEY, security.mesh_token)],
-    }
 
 
 def access_log(security: EdgeSecurity) -> list[Json]:
@@ -131,7 +122,13 @@ def refusals() -> list[Json]:
         8,
         "more requests a second than this caller's quota; send fewer, or ask for more",
     )
-    return [nobody, stranger, forbidden, often]
+    not_ready = _reply(
+        [_status(401)],
+        503,
+        14,
+        "the edge lacks the token that it shows its mesh; try again later",
+    )
+    return [nobody, stranger, forbidden, often, not_ready]
 
 
 def _set(key: str, value: str) -> Json:
@@ -318,6 +315,23 @@ def _quotas(security: EdgeSecurity) -> Json:
                 }
                 for name, table in security.callers.items()
             ],
+        },
+    }
+
+
+def _mesh_token(directory: Path) -> Json:
+    """Says to replicas that a call comes from inside; without the token none goes on."""
+    generic = {
+        "@type": f"{_TYPES}.extensions.http.injected_credentials.generic.v3.Generic",
+        "credential": envoy_secrets.source(envoy_secrets.MESH_TOKEN, directory),
+        "header": MESH_TOKEN_KEY,
+    }
+    return {
+        "name": "envoy.filters.http.credential_injector",
+        "typed_config": {
+            "@type": f"{_HTTP}.credential_injector.v3.CredentialInjector",
+            "overwrite": True,
+            "credential": {"name": "mesh-token", "typed_config": generic},
         },
     }
 

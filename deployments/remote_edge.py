@@ -49,7 +49,9 @@ def remote_bootstrap(
     host, port = split_address(config.address)
     # The files are never read: each cluster's source is replaced below.
     files = {name: Path("/dev/null") for name in CLUSTERS}
-    told: dict[str, Any] = json.loads(bootstrap(config, host, port, files, admin))
+    told: dict[str, Any] = json.loads(
+        bootstrap(config, host, port, files, admin, secrets or admin.parent)
+    )
     resources = told["static_resources"]
     for cluster in resources["clusters"]:
         if cluster["name"] in CLUSTERS:

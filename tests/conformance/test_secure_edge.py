@@ -27,6 +27,8 @@ from benchmarks.refused_calls import (
     HEADERS,
     RECOMMEND,
     RECORD,
+    UNKNOWN,
+    Reply,
     Tried,
     ended,
     events,
@@ -147,6 +149,16 @@ async def test_events_are_recorded_as_their_caller_or_as_whom_its_table_names(
         assert (await ended(replica, RECORD, events("web"), inside)).code is OK
 
 
+async def once(mesh: SecureMesh, caller: str, wanted: Callable[[Reply], bool]) -> Reply:
+    """The first reply as it is wanted; else the last one of ten seconds."""
+    for _ in range(200):
+        reply = await ended(mesh.channel(caller))
+        if wanted(reply):
+            break
+        await asyncio.sleep(0.05)
+    return reply
+
+
 async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_start(
     tmp_path: Path,
 ) -> None:
@@ -158,13 +170,39 @@ async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_st
             replace(mesh.edge._config, security=replace(security, callers=strangers))
         )
         # The orchestrator's surfaces are still those of before: it refuses by itself.
-        for _ in range(200):
-            reply = await ended(mesh.channel("stranger"))
-            if "names no caller" in reply.words:
-                break
-            await asyncio.sleep(0.05)
+        reply = await once(mesh, "stranger", lambda reply: "names no caller" in reply.words)
         assert "names no caller" in reply.words
         assert (await ended(mesh.channel("feed-backend"))).code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_the_meshs_token_is_in_a_file_alone_and_another_needs_no_restart(
+    tmp_path: Path,
+) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        assert mesh.edge._directory is not None
+        told = [file.read_text() for file in mesh.edge._directory.glob("*.json")]
+        assert len(told) == 6
+        assert not any(MESH_TOKEN in text for text in told)
+        pid = mesh.edge.pid
+        for token, code in ((f"not-{MESH_TOKEN}", UNKNOWN), (f"{MESH_TOKEN}\n", OK)):
+            (tmp_path / "fresh").write_text(token)
+            (tmp_path / "fresh").replace(tmp_path / "mesh-token")
+            reply = await once(mesh, "feed-backend", lambda reply, code=code: reply.code is code)
+            assert reply.code is code, reply.words
+        assert mesh.edge.pid == pid
+
+
+async def test_an_edge_without_its_meshs_token_is_not_the_callers_fault(tmp_path: Path) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        config = mesh.edge._config
+        assert config.security is not None
+        mesh.edge.reconfigure(
+            replace(config, security=replace(config.security, mesh_token=tmp_path / "none"))
+        )
+        reply = await once(mesh, "feed-backend", lambda reply: "lacks the token" in reply.words)
+        assert reply.code is grpc.StatusCode.UNAVAILABLE
+        # Who is not known is told so all the same.
+        assert (await ended(mesh.channel())).code is UNKNOWN
 
 
 async def test_who_connects_and_says_nothing_is_cut_off(tmp_path: Path) -> None:
@@ -257,24 +295,23 @@ def secure_config(folder: Path, text: str = "") -> MeshConfig:
 def test_development_credentials_are_made_and_own_ones_are_held_against_each_other(
     tmp_path: Path, home: Home
 ) -> None:
-    assert edge_security(MeshConfig.load(), home, "") is None
-    made = edge_security(secure_config(tmp_path), home, "sesame")
+    assert edge_security(MeshConfig.load(), home) is None
+    made = edge_security(secure_config(tmp_path), home)
     assert made is not None
     assert made.token_keys == home.credentials.resolve() / "jwks.json"
-    assert made.mesh_token == "sesame"
-    assert "sesame" not in repr(made)
+    assert made.mesh_token == home.run.resolve() / "mesh-token"
     ours = Authority(tmp_path)
     one, other = ours.pair("edge"), ours.pair("other")
     files = 'authority = "{a}"\ncertificate = "{c}"\nkey = "{k}"\n'
     text = files.format(a=ours.file, c=one.certificate, k=one.key)
-    own = edge_security(secure_config(tmp_path, text), home, "")
+    own = edge_security(secure_config(tmp_path, text), home)
     assert own is not None
     assert (own.certificate, own.token_keys) == (one.certificate.resolve(), None)
     text = files.format(a=ours.file, c=one.certificate, k=other.key)
     with pytest.raises(ConfigurationError, match="not a certificate and its key"):
-        edge_security(secure_config(tmp_path, text), home, "")
+        edge_security(secure_config(tmp_path, text), home)
     with pytest.raises(ConfigurationError, match="is no JWKS"):
-        edge_security(secure_config(tmp_path, f'token_keys = "{ours.file}"'), home, "")
+        edge_security(secure_config(tmp_path, f'token_keys = "{ours.file}"'), home)
 
 
 @pytest.fixture
