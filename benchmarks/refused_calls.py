@@ -132,7 +132,7 @@ Attempt = Callable[[SecureMesh], Awaitable[Reply]]
 
 ATTEMPTS: dict[str, tuple[grpc.StatusCode, Attempt]] = {
     "no certificate and no token": (UNKNOWN, lambda m: ended(m.channel())),
-    "plaintext": (NO_HANDSHAKE, lambda m: ended(grpc.aio.insecure_channel(m.edge.address))),
+    "plaintext": (NO_HANDSHAKE, lambda m: ended(grpc.aio.insecure_channel(m.address))),
     "certificate past its time": (
         NO_HANDSHAKE,
         lambda m: ended(_signed_by(m, FEED, ends=-HOUR)),
@@ -227,11 +227,16 @@ class Tried:
     """The access log, and what Envoy said."""
 
 
+async def replies_of(mesh: SecureMesh) -> tuple[dict[str, Reply], Reply]:
+    """Makes every attempt, then a call that is as it should be."""
+    replies = {name: await attempt(mesh) for name, (_, attempt) in ATTEMPTS.items()}
+    return replies, await ended(mesh.channel("feed-backend"))
+
+
 async def tried(folder: Path) -> Tried:
     """Makes every attempt against one mesh."""
     async with secure_mesh(folder) as mesh:
-        replies = {name: await attempt(mesh) for name, (_, attempt) in ATTEMPTS.items()}
-        good = await ended(mesh.channel("feed-backend"))
+        replies, good = await replies_of(mesh)
         said = mesh.edge.words()
     return Tried(replies, good, mesh.access_log.read_text() + said)
 

@@ -51,7 +51,8 @@ TIMEOUT_S = 10.0
 class SecureMesh:
     """A secure edge before one orchestrator."""
 
-    edge: EdgeSupervisor
+    address: str
+    """Of the edge."""
     replica: str
     """Address of the orchestrator itself."""
     folder: Path
@@ -73,7 +74,7 @@ class SecureMesh:
         if token:
             given = grpc.access_token_call_credentials(token)
             secret = grpc.composite_channel_credentials(secret, given)
-        return grpc.aio.secure_channel(self.edge.address, secret, [("grpc.enable_retries", 0)])
+        return grpc.aio.secure_channel(self.address, secret, [("grpc.enable_retries", 0)])
 
     def token(
         self,
@@ -99,12 +100,16 @@ class SecureMesh:
         return jwt.encode(said, signer, "ES256")
 
 
+@dataclass(frozen=True, slots=True)
+class SupervisedMesh(SecureMesh):
+    """Its Envoy runs beside us."""
+
+    edge: EdgeSupervisor
+
+
 @asynccontextmanager
-async def secure_mesh(folder: Path) -> AsyncIterator[SecureMesh]:
-    """Runs while the context is open."""
-    credentials = DevelopmentCredentials(folder / "credentials")
-    stranger = CallerTable(methods=("RecommendationService",))
-    credentials.make({**CALLERS, "stranger": stranger}, "")
+async def orchestrator(folder: Path) -> AsyncIterator[str]:
+    """One that knows the callers and writes events; its address, while the context is open."""
     models = ModelPanel({"cf": FunctionModel("cf", lambda item: int(item[1:]) / 10)})
     await models.refresh()
     mesh = Mesh(models, None, Snapshot.of(dataset(folder), Policy.load(), None))
@@ -113,7 +118,24 @@ async def secure_mesh(folder: Path) -> AsyncIterator[SecureMesh]:
     await writer.start()
     surfaces = CallerSurfaces({name: table.surfaces for name, table in CALLERS.items()})
     server = edge_server(mesh, writer, token=MESH_TOKEN, surfaces=surfaces)
-    replica = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    try:
+        yield f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    finally:
+        await server.stop(0)
+        await writer.close()
+
+
+def credentials_in(folder: Path) -> DevelopmentCredentials:
+    """Of the callers, and of a stranger who has no table."""
+    made = DevelopmentCredentials(folder / "credentials")
+    made.make({**CALLERS, "stranger": CallerTable(methods=("RecommendationService",))}, "")
+    return made
+
+
+@asynccontextmanager
+async def secure_mesh(folder: Path) -> AsyncIterator[SupervisedMesh]:
+    """Runs while the context is open."""
+    credentials = credentials_in(folder)
     (folder / "mesh-token").write_text(MESH_TOKEN)
     security = EdgeSecurity(
         certificate=credentials.edge.certificate,
@@ -124,15 +146,12 @@ async def secure_mesh(folder: Path) -> AsyncIterator[SecureMesh]:
         access_log=folder / "access.log",
         mesh_token=folder / "mesh-token",
     )
-    edge = EdgeSupervisor(EdgeConfig(address="127.0.0.1:0", security=security), [replica])
-    edge.update([replica], CATALOG)
-    try:
+    async with orchestrator(folder) as replica:
+        edge = EdgeSupervisor(EdgeConfig(address="127.0.0.1:0", security=security), [replica])
+        edge.update([replica], CATALOG)
         async with edge:
             await edge.wait_ready(TIMEOUT_S)
-            yield SecureMesh(edge, replica, folder, credentials)
-    finally:
-        await server.stop(0)
-        await writer.close()
+            yield SupervisedMesh(edge.address, replica, folder, credentials, edge)
 
 
 def own_certificate(

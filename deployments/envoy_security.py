@@ -12,8 +12,10 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from buf.validate import validate_pb2
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from recmesh.deployments import envoy_secrets
@@ -34,6 +36,7 @@ IDENTITY = "x-recmesh-identity"
 HEALTH = "/grpc.health.v1.Health/Check"
 """Open to all. Not Watch: whoever opens enough of its streams would keep everybody out."""
 WATCH = "/grpc.health.v1.Health/Watch"
+RULES = validate_pb2.DESCRIPTOR.name
 REFLECTION = "/grpc.reflection."
 CLOCK_SKEW_S = 10
 _TYPES = "type.googleapis.com/envoy"
@@ -231,23 +234,38 @@ def _transcoder() -> Json:
 
 
 def descriptors() -> bytes:
-    """The contract with all that it imports, as a serialized FileDescriptorSet."""
-    found: dict[str, FileDescriptor] = {}
+    """The contract with all that it imports, as a serialized FileDescriptorSet.
+
+    Without the rules of validation, which Envoy does not know: they are five sixths of it.
+    """
+    found: dict[str, FileDescriptorProto] = {}
 
     def take(file: FileDescriptor) -> None:
-        if file.name not in found:
-            for other in file.dependencies:
-                take(other)
-            found[file.name] = file
+        if file.name in found or file.name == RULES:
+            return
+        for other in file.dependencies:
+            take(other)
+        said = FileDescriptorProto()
+        file.CopyToProto(said)
+        _drop_extensions(said)
+        if RULES in said.dependency:
+            said.dependency.remove(RULES)
+        found[file.name] = said
 
     # Those of errors, too: without them a refusal with details would come without a body.
     errors = (status_pb2, error_details_pb2)
     for module in (recommendation_pb2, feedback_pb2, catalog_pb2, *errors):
         take(module.DESCRIPTOR)
-    files = FileDescriptorSet()
-    for file in found.values():
-        file.CopyToProto(files.file.add())
-    return files.SerializeToString(deterministic=True)
+    return FileDescriptorSet(file=found.values()).SerializeToString(deterministic=True)
+
+
+def _drop_extensions(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.is_extension:
+            message.ClearExtension(field)  # type: ignore[arg-type] # its stub knows generated ones
+        elif field.message_type is not None:
+            for below in [value] if isinstance(value, Message) else value:
+                _drop_extensions(below)
 
 
 def _methods(security: EdgeSecurity) -> Json:

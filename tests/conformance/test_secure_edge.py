@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -209,7 +210,7 @@ async def test_who_connects_and_says_nothing_is_cut_off(tmp_path: Path) -> None:
     async with secure_mesh(tmp_path) as mesh:
         config = mesh.edge._config
         mesh.edge.reconfigure(replace(config, limits=replace(config.limits, handshake_s=0.2)))
-        host, _, port = mesh.edge.address.rpartition(":")
+        host, _, port = mesh.address.rpartition(":")
         async with asyncio.timeout(10):
             while True:
                 # The edge of before may take the connection still, and end with it.
@@ -229,7 +230,7 @@ async def posted(mesh: SecureMesh, body: dict[str, object], token: str) -> tuple
     trusted = ssl.create_default_context(cafile=mesh.credentials.authority)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(
-        f"https://{mesh.edge.address}{JSON_PATH}", json.dumps(body).encode(), headers
+        f"https://{mesh.address}{JSON_PATH}", json.dumps(body).encode(), headers
     )
 
     def post() -> tuple[int, dict]:
@@ -260,7 +261,7 @@ async def test_a_quota_is_each_callers_own_and_a_new_certificate_needs_no_restar
 
 
 def served_certificate(mesh: SecureMesh) -> str:
-    host, _, port = mesh.edge.address.rpartition(":")
+    host, _, port = mesh.address.rpartition(":")
     return ssl.get_server_certificate((host, int(port)))
 
 
@@ -277,6 +278,13 @@ def test_the_transcoder_knows_the_contract_and_all_that_it_imports() -> None:
         assert all(names.index(other) < names.index(file.name) for other in file.dependency)
     services = {f"{file.package}.{one.name}" for file in files for one in file.service}
     assert {f"recmesh.v1.{name}" for name in METHODS} <= services
+    # It can be read by who knows nothing else, and has no rules of validation.
+    pool = DescriptorPool()
+    for file in files:
+        pool.Add(file)
+    asked = pool.FindMessageTypeByName("recmesh.v1.RecommendRequest")
+    assert asked.fields_by_name["surface"].GetOptions().ListFields() == []
+    assert len(descriptors()) < 30_000
 
 
 @pytest.fixture
@@ -337,7 +345,7 @@ async def test_commands_find_credentials_by_themselves(
     async with secure_mesh(tmp_path / "mesh") as mesh:
         monkeypatch.setenv("RECMESH_CALLER_AUTHORITY", str(mesh.credentials.authority))
         monkeypatch.setenv("RECMESH_CALLER_TOKEN", mesh.token())
-        edge = edge_of(home, mesh.edge.address)
+        edge = edge_of(home, mesh.address)
         with edge.channel() as channel:
             call = channel.unary_unary(RECOMMEND)
             answer = await asyncio.to_thread(call, page(), timeout=5)
@@ -345,7 +353,7 @@ async def test_commands_find_credentials_by_themselves(
         assert (await ended(edge.aio_channel())).code is OK
         security = mesh.edge._config.security
         assert security is not None
-        await orchestrator_answers(mesh.edge.address, security)
+        await orchestrator_answers(mesh.address, security)
     monkeypatch.delenv("RECMESH_CALLER_AUTHORITY")
     with pytest.raises(ConfigurationError, match="only shown to an edge that proves"):
         edge_of(home)
