@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -202,28 +202,27 @@ def table(seen: Sequence[Seen]) -> Table:
     return made
 
 
-async def run(chosen: argparse.Namespace) -> list[Seen]:
+async def run(chosen: argparse.Namespace, known: Sequence[Case]) -> list[Seen]:
     """All faults that were chosen, one after another."""
     asked = AskedMesh.running(chosen.mix)
     mesh = MeshProcesses(asked.pid)
-    cases = [c for c in matrix(asked.home) if not chosen.only or c.name in chosen.only]
+    cases = [case for case in known if not chosen.only or case.name in chosen.only]
     random.Random(chosen.seed).shuffle(cases)
     if not cases:
-        known = "\n  ".join(case.name for case in matrix(asked.home))
-        raise SystemExit(f"no such fault; there are\n  {known}")
-    options = {"channels": 4, "deadline_s": DEADLINE_S, "feedback_share": 0.0}
+        raise SystemExit("\n  ".join(["no such fault; there are", *(c.name for c in known)]))
+    loading = {"channels": 4, "deadline_s": DEADLINE_S, "feedback_share": 0.0}
     seen: list[Seen] = []
     for case in cases:
         # Connections of its own: an edge that was killed is not the next fault's.
-        async with LoadRun.on(asked.edge, asked.mix, seed=chosen.seed, **options) as load:
+        async with LoadRun.on(asked.edge, asked.mix, seed=chosen.seed, **loading) as load:
             seen.append(await suffer(case, load, mesh, chosen))
     return seen
 
 
-def main() -> None:
-    """Runs the matrix."""
+def options(about: str | None) -> argparse.Namespace:
+    """What a run was asked for."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second")
     parser.add_argument("--before", type=float, default=5.0, help="seconds without a fault")
@@ -233,9 +232,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="this fault; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    seen = asyncio.run(run(chosen))
-    if chosen.json:
+    return parser.parse_args()
+
+
+def show(seen: Sequence[Seen], *, as_json: bool) -> NoReturn:
+    """Prints it, and ends with 1 where a limit is broken."""
+    if as_json:
         said: list[dict[str, Any]] = [asdict(one) for one in seen]
         print(json.dumps(said, indent=1))
     else:
@@ -247,4 +249,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    asked_for = options(__doc__)
+    show(asyncio.run(run(asked_for, matrix(Home.from_environment()))), as_json=asked_for.json)

@@ -18,7 +18,7 @@ from recmesh.storage.home import Home
 from tests.mesh.conftest import RunningMesh
 from tests.mesh.load import Answer, load
 
-pytestmark = [pytest.mark.mesh, pytest.mark.milvus]
+pytestmark = [pytest.mark.mesh, pytest.mark.milvus, pytest.mark.slow]
 
 MODEL = "cf"
 USERS = ["reader", *(f"d{number}" for number in range(30))]
