@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,156 +18,30 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import jwt
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY, PRIORITY_KEY
-from recmesh.deployments.caller_surfaces import CallerSurfaces
-from recmesh.deployments.caller_table import CallerTable
-from recmesh.deployments.development_credentials import DevelopmentCredentials
-from recmesh.deployments.edge import EdgeSupervisor
-from recmesh.deployments.edge_config import EdgeConfig
-from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.edge_services import edge_server
+from benchmarks.secure_mesh import (
+    HOUR,
+    MESH_TOKEN,
+    TIMEOUT_S,
+    SecureMesh,
+    own_certificate,
+    secure_mesh,
+)
+from recmesh.deployments.caller import (
+    CALLER_KEY,
+    EVENT_CALLERS_KEY,
+    MESH_TOKEN_KEY,
+    PRIORITY_KEY,
+)
 from recmesh.deployments.envoy_security import IDENTITY, WATCH
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES
-from recmesh.orchestrator.mesh import Mesh, Snapshot
-from recmesh.orchestrator.model_panel import ModelPanel
-from recmesh.orchestrator.policy import Policy
-from recmesh.v1 import recommendation_pb2
-from tests.small_world import FunctionModel, dataset
+from recmesh.v1 import common_pb2, feedback_pb2, recommendation_pb2
 
 DOCTOR = "d004242-planted"
 RECOMMEND = "/recmesh.v1.RecommendationService/Recommend"
+RECORD = "/recmesh.v1.FeedbackService/RecordEvents"
 REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-CALLERS = {
-    "feed-backend": CallerTable(
-        methods=("RecommendationService/Recommend",), surfaces=("feed",), priority="critical"
-    ),
-    "event-pipeline": CallerTable(methods=("FeedbackService",)),
-    "nightly-job": CallerTable(
-        methods=("RecommendationService/Recommend",), requests_per_s=2, priority="batch"
-    ),
-}
-MESH_TOKEN = "of-this-mesh"
-HOUR = timedelta(hours=1)
-TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class SecureMesh:
-    """A secure edge before one orchestrator."""
-
-    edge: EdgeSupervisor
-    replica: str
-    """Address of the orchestrator itself."""
-    folder: Path
-    credentials: DevelopmentCredentials
-
-    @property
-    def access_log(self) -> Path:
-        """Complete once the edge has stopped."""
-        return self.folder / "access.log"
-
-    def channel(self, caller: str = "", token: str = "", pair: tuple[bytes, bytes] | None = None):  # type: ignore[no-untyped-def]
-        """To the edge, as a caller, or with a key and certificate of one's own."""
-        if caller:
-            files = self.credentials.caller(caller)
-            pair = files.key.read_bytes(), files.certificate.read_bytes()
-        secret = grpc.ssl_channel_credentials(
-            self.credentials.authority.read_bytes(), *(pair or (None, None))
-        )
-        if token:
-            given = grpc.access_token_call_credentials(token)
-            secret = grpc.composite_channel_credentials(secret, given)
-        return grpc.aio.secure_channel(self.edge.address, secret, [("grpc.enable_retries", 0)])
-
-    def token(
-        self,
-        subject: str = "spiffe://recmesh/caller/feed-backend",
-        key: ec.EllipticCurvePrivateKey | None = None,
-        **claims: object,
-    ) -> str:
-        """A token as it should be, but for what is said; None takes a claim out."""
-        known = serialization.load_pem_private_key(
-            (self.credentials.authority.parent / "token.key").read_bytes(), None
-        )
-        now = datetime.now(UTC)
-        said: dict[str, object] = {
-            "sub": subject,
-            "iss": "recmesh",
-            "aud": "recmesh",
-            "iat": now,
-            "exp": now + HOUR,
-        }
-        said = {name: value for name, value in (said | claims).items() if value is not None}
-        signer = key or known
-        assert isinstance(signer, ec.EllipticCurvePrivateKey)
-        return jwt.encode(said, signer, "ES256")
-
-
-@asynccontextmanager
-async def secure_mesh(folder: Path) -> AsyncIterator[SecureMesh]:
-    """Runs while the context is open."""
-    credentials = DevelopmentCredentials(folder / "credentials")
-    stranger = CallerTable(methods=("RecommendationService",))
-    credentials.make({**CALLERS, "stranger": stranger}, "")
-    models = ModelPanel({"cf": FunctionModel("cf", lambda item: int(item[1:]) / 10)})
-    await models.refresh()
-    mesh = Mesh(models, None, Snapshot.of(dataset(folder), Policy.load(), None))
-    surfaces = CallerSurfaces({name: table.surfaces for name, table in CALLERS.items()})
-    server = edge_server(mesh, token=MESH_TOKEN, surfaces=surfaces)
-    replica = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
-    security = EdgeSecurity(
-        certificate=credentials.edge.certificate,
-        key=credentials.edge.key,
-        authority=credentials.authority,
-        token_keys=credentials.token_keys,
-        callers=CALLERS,
-        access_log=folder / "access.log",
-        mesh_token=MESH_TOKEN,
-    )
-    edge = EdgeSupervisor(EdgeConfig(address="127.0.0.1:0", security=security), [replica])
-    try:
-        async with edge:
-            await edge.wait_ready(TIMEOUT_S)
-            yield SecureMesh(edge, replica, folder, credentials)
-    finally:
-        await server.stop(0)
-
-
-def own_certificate(
-    identity: str, signer: Path | None = None, ends: timedelta = HOUR
-) -> tuple[bytes, bytes]:
-    """Key and certificate of an identity, by the authority in a folder; None: by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
-    signing, issuer = key, subject
-    if signer is not None:
-        loaded = serialization.load_pem_private_key((signer / "authority.key").read_bytes(), None)
-        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-        signing = loaded
-        authority = x509.load_pem_x509_certificate((signer / "authority.pem").read_bytes())
-        issuer = authority.subject
-    now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
-    certificate = (
-        x509.CertificateBuilder(
-            issuer_name=issuer,
-            subject_name=subject,
-            public_key=key.public_key(),
-            serial_number=x509.random_serial_number(),
-            not_valid_before=now - 24 * HOUR,
-            not_valid_after=now + ends,
-        )
-        .add_extension(names, critical=False)
-        .sign(signing, hashes.SHA256())
-    )
-    form = serialization.PrivateFormat.PKCS8
-    pem = serialization.Encoding.PEM
-    return key.private_bytes(pem, form, serialization.NoEncryption()), certificate.public_bytes(pem)
 
 
 def page(surface: str = "feed", padding: int = 0) -> bytes:
@@ -179,6 +52,18 @@ def page(surface: str = "feed", padding: int = 0) -> bytes:
         query=DOCTOR if surface == "search" else "",
         labels={"padding": "x" * padding} if padding else {},
     ).SerializeToString()
+
+
+def events(recorded_as: str) -> bytes:
+    """A batch with personal data in it."""
+    event = feedback_pb2.Event(
+        event_id=f"{DOCTOR}-1",
+        event_type=common_pb2.EVENT_TYPE_SEARCH,
+        user_id=DOCTOR,
+        query=DOCTOR,
+    )
+    event.time.GetCurrentTime()
+    return feedback_pb2.RecordEventsRequest(caller=recorded_as, events=[event]).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +120,7 @@ HEADERS = (
     (PRIORITY_KEY, "critical"),
     (MESH_TOKEN_KEY, MESH_TOKEN),
 )
+_ANYBODY = ((EVENT_CALLERS_KEY, "*"),)
 _OPERATOR = ((CALLER_KEY, "nightly-job"), (IDENTITY, "spiffe://recmesh/caller/nightly-job"))
 
 UNKNOWN = grpc.StatusCode.UNAUTHENTICATED
@@ -246,7 +132,7 @@ Attempt = Callable[[SecureMesh], Awaitable[Reply]]
 
 ATTEMPTS: dict[str, tuple[grpc.StatusCode, Attempt]] = {
     "no certificate and no token": (UNKNOWN, lambda m: ended(m.channel())),
-    "plaintext": (NO_HANDSHAKE, lambda m: ended(grpc.aio.insecure_channel(m.edge.address))),
+    "plaintext": (NO_HANDSHAKE, lambda m: ended(grpc.aio.insecure_channel(m.address))),
     "certificate past its time": (
         NO_HANDSHAKE,
         lambda m: ended(_signed_by(m, FEED, ends=-HOUR)),
@@ -312,6 +198,10 @@ ATTEMPTS: dict[str, tuple[grpc.StatusCode, Attempt]] = {
         DENIED,
         lambda m: ended(m.channel("feed-backend"), RECOMMEND, page("search")),
     ),
+    "events recorded as another caller's": (
+        DENIED,
+        lambda m: ended(m.channel("event-pipeline"), RECORD, events(DOCTOR), _ANYBODY),
+    ),
     "more requests a second than the caller's quota": (EXHAUSTED, _often),
     "message above 4 MiB": (
         EXHAUSTED,
@@ -337,11 +227,16 @@ class Tried:
     """The access log, and what Envoy said."""
 
 
+async def replies_of(mesh: SecureMesh) -> tuple[dict[str, Reply], Reply]:
+    """Makes every attempt, then a call that is as it should be."""
+    replies = {name: await attempt(mesh) for name, (_, attempt) in ATTEMPTS.items()}
+    return replies, await ended(mesh.channel("feed-backend"))
+
+
 async def tried(folder: Path) -> Tried:
     """Makes every attempt against one mesh."""
     async with secure_mesh(folder) as mesh:
-        replies = {name: await attempt(mesh) for name, (_, attempt) in ATTEMPTS.items()}
-        good = await ended(mesh.channel("feed-backend"))
+        replies, good = await replies_of(mesh)
         said = mesh.edge.words()
     return Tried(replies, good, mesh.access_log.read_text() + said)
 

@@ -14,17 +14,23 @@ TRUST_DOMAIN = "recmesh"
 SPIFFE_ID = r"^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$"
 PAGES = "RecommendationService"
 """The service whose calls are made for a surface."""
+EVENTS = "FeedbackService"
+"""The service whose calls record events."""
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     name: tuple(method.name for method in module.DESCRIPTOR.services_by_name[name].methods)
     for module, name in (
         (recommendation_pb2, PAGES),
-        (feedback_pb2, "FeedbackService"),
+        (feedback_pb2, EVENTS),
         (catalog_pb2, "CatalogService"),
     )
 }
 """What callers may be given, by service of the package ``recmesh.v1``."""
 
+EVENT_CALLER = r"^(\*|[A-Za-z0-9][A-Za-z0-9._:/-]{0,127})$"
+"""What ``caller`` of events may be for a table to list it; * is whatever it says."""
+
+EventCaller = Annotated[str, Field(pattern=EVENT_CALLER)]
 SurfaceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
@@ -36,6 +42,7 @@ class CallerTable(BaseModel):
     spiffe_id: str = Field(default="", pattern=rf"^$|{SPIFFE_ID}")
     methods: tuple[str, ...] = Field(min_length=1)
     surfaces: tuple[SurfaceName, ...] = ()
+    event_callers: tuple[EventCaller, ...] = Field(default=(), max_length=50)
     requests_per_s: int = Field(default=100, ge=1, le=1_000_000)
     priority: str = Priority.NORMAL.name.lower()
 
@@ -50,11 +57,16 @@ class CallerTable(BaseModel):
                     f"({', '.join(METHODS)}) or one method of it, as in {PAGES}/Recommend"
                     + (f"; {service} has {', '.join(known)}" if known else "")
                 )
-        if self.surfaces and not any(said.partition("/")[0] == PAGES for said in self.methods):
-            raise ValueError(
-                f"surfaces limits {PAGES}, of which this caller has no method; give it one, or "
-                "take surfaces out"
-            )
+        services = {said.partition("/")[0] for said in self.methods}
+        for key, given, service in (
+            ("surfaces", self.surfaces, PAGES),
+            ("event_callers", self.event_callers, EVENTS),
+        ):
+            if given and service not in services:
+                raise ValueError(
+                    f"{key} is about {service}, of which this caller has no method; give it one, "
+                    f"or take {key} out"
+                )
         priorities = [priority.name.lower() for priority in Priority]
         if self.priority not in priorities:
             raise ValueError(f"priority must be one of {', '.join(priorities)}")

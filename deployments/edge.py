@@ -17,7 +17,7 @@ from typing import Self
 import envoy
 import structlog
 
-from recmesh.deployments import envoy_security
+from recmesh.deployments import envoy_secrets
 from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.envoy_config import CLUSTERS, ORCHESTRATOR, bootstrap, endpoints
 from recmesh.deployments.ip_address import split_address
@@ -258,12 +258,12 @@ class EdgeSupervisor:
 
     def _write_settings(self, directory: Path) -> None:
         if self._config.security is not None:
-            for name, text in envoy_security.secrets(self._config.security).items():
+            for name, text in envoy_secrets.secrets(self._config.security).items():
                 (directory / name).write_text(text)
         files = {cluster: _eds_file(directory, cluster) for cluster in CLUSTERS}
-        file = directory / "bootstrap.json"
-        file.touch(mode=0o600)
-        file.write_text(bootstrap(self._config, self._host, self._port, files, directory / "admin"))
+        admin = directory / "admin"
+        text = bootstrap(self._config, self._host, self._port, files, admin, secrets=directory)
+        (directory / "bootstrap.json").write_text(text)
 
     def _write_endpoints(self, directory: Path, cluster: str) -> None:
         # Envoy reads the file when another is moved over it, and so never half of it.

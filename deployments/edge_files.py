@@ -7,15 +7,18 @@ from pathlib import Path
 import jwt
 
 from recmesh.deployments.development_credentials import DevelopmentCredentials, Pair
+from recmesh.deployments.edge_config import EdgeConfig
 from recmesh.deployments.edge_security import EdgeSecurity
+from recmesh.deployments.envoy_tracing import EdgeTracing
 from recmesh.deployments.ip_address import split_address
 from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.deployments.mesh_token import shown_token_file
 from recmesh.deployments.tls_files import read_authority, read_pair
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.home import Home
 
 
-def edge_security(config: MeshConfig, home: Home, mesh_token: str) -> EdgeSecurity | None:
+def edge_security(config: MeshConfig, home: Home) -> EdgeSecurity | None:
     """What the configuration says; None where the edge is not secure.
 
     Makes development certificates where it names none.
@@ -48,8 +51,15 @@ def edge_security(config: MeshConfig, home: Home, mesh_token: str) -> EdgeSecuri
         access_log=(home.run / "edge-access.log").resolve(),
         token_issuer=edge.token_issuer,
         token_audience=edge.token_audience,
-        mesh_token=mesh_token,
+        mesh_token=shown_token_file(home).resolve(),
     )
+
+
+def edge_config(config: MeshConfig, security: EdgeSecurity | None) -> EdgeConfig:
+    """All of the edge's settings that the configuration says."""
+    told = config.telemetry
+    tracing = EdgeTracing(told.otlp_endpoint, told.sample_ratio) if told.otlp_endpoint else None
+    return EdgeConfig(address=config.edge.address, security=security, tracing=tracing)
 
 
 def make_credentials(config: MeshConfig, home: Home) -> None:

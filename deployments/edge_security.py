@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from recmesh.deployments.caller_table import CallerTable
@@ -23,7 +23,8 @@ class EdgeSecurity:
     access_log: Path
     token_issuer: str = "recmesh"
     token_audience: str = "recmesh"
-    mesh_token: str = field(default="", repr=False)
-    """Says to replicas that a call comes from inside the mesh; empty: they do not ask."""
+    mesh_token: Path | None = None
+    """File with what says to replicas that a call comes from inside the mesh; None: they do not
+    ask."""
     health_per_s: int = 100
     """Health checks from outside; they need no credentials."""

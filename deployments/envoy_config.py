@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recmesh.deployments import envoy_security, envoy_tracing
+from recmesh.deployments import envoy_secrets, envoy_security, envoy_tracing
 from recmesh.deployments.caller import GIVEN_KEY
 from recmesh.deployments.edge_config import EdgeConfig, Limits
 from recmesh.deployments.edge_security import EdgeSecurity
@@ -75,19 +75,24 @@ def endpoints(addresses: Sequence[str], cluster: str = ORCHESTRATOR) -> str:
 
 
 def bootstrap(
-    config: EdgeConfig, host: str, port: int, eds_files: Mapping[str, Path], admin: Path
+    config: EdgeConfig,
+    host: str,
+    port: int,
+    eds_files: Mapping[str, Path],
+    admin: Path,
+    secrets: Path,
 ) -> str:
     """Envoy's bootstrap: listens on ``host:port``.
 
     ``eds_files`` tell every cluster's replicas; ``admin`` is the Unix socket of Envoy's admin
-    interface. In its folder lie the files of :func:`~.envoy_security.secrets`.
+    interface; the folder ``secrets`` has the files of :func:`~.envoy_secrets.secrets`.
     """
     clusters = [_cluster(config, name, file) for name, file in eds_files.items()]
     whole: Json = {
         "node": {"id": "recmesh-edge", "cluster": "recmesh-edge"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "static_resources": {
-            "listeners": [_listener(config, host, port, admin.parent)],
+            "listeners": [_listener(config, host, port, secrets)],
             "clusters": clusters,
         },
     }
@@ -105,7 +110,7 @@ def _seconds(value: float) -> str:
     return f"{value:.3f}s"
 
 
-def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json:
+def _listener(config: EdgeConfig, host: str, port: int, secrets: Path) -> Json:
     security = config.security
     http = {
         "@type": (
@@ -126,7 +131,7 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
             "mappers": [*_local_replies(), *(envoy_security.refusals() if security else ())]
         },
         "http_filters": [
-            *(envoy_security.filters(security) if security else ()),
+            *(envoy_security.filters(security, secrets) if security else ()),
             _buffer(config.limits),
             _router(),
         ],
@@ -145,7 +150,7 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
     chain: Json = {"filters": [{"name": "envoy.http_connection_manager", "typed_config": http}]}
     if security:
         http["access_log"] = envoy_security.access_log(security)
-        chain["transport_socket"] = envoy_security.tls(directory)
+        chain["transport_socket"] = envoy_secrets.tls(secrets)
         # Who connects and then says nothing holds no connection for long.
         chain["transport_socket_connect_timeout"] = _seconds(config.limits.handshake_s)
     if config.tracing is not None:
@@ -161,15 +166,14 @@ def _listener(config: EdgeConfig, host: str, port: int, directory: Path) -> Json
 
 def _headers_for_replicas(security: EdgeSecurity | None) -> Json:
     """What every call carries on: also how much time it was given, part of which may be gone."""
-    headers = envoy_security.headers_for_replicas(security) if security else {}
     given = {
         "header": {"key": GIVEN_KEY, "value": "%REQ(grpc-timeout)%"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
-    return {
-        **headers,
-        "request_headers_to_add": [*headers.get("request_headers_to_add", ()), given],
-    }
+    headers: Json = {"request_headers_to_add": [given]}
+    if security:
+        headers["request_headers_to_remove"] = [envoy_security.IDENTITY]
+    return headers
 
 
 def _local_replies() -> list[Json]:

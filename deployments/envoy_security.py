@@ -9,15 +9,22 @@ caller's methods; its quota.
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
+from buf.validate import validate_pb2
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from recmesh.deployments.caller import CALLER_KEY, MESH_TOKEN_KEY, PRIORITY_KEY
+from recmesh.deployments import envoy_secrets
+from recmesh.deployments.caller import (
+    CALLER_KEY,
+    EVENT_CALLERS_KEY,
+    MESH_TOKEN_KEY,
+    PRIORITY_KEY,
+)
 from recmesh.deployments.caller_table import METHODS
 from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.v1 import catalog_pb2, feedback_pb2, recommendation_pb2
@@ -29,60 +36,17 @@ IDENTITY = "x-recmesh-identity"
 HEALTH = "/grpc.health.v1.Health/Check"
 """Open to all. Not Watch: whoever opens enough of its streams would keep everybody out."""
 WATCH = "/grpc.health.v1.Health/Watch"
+RULES = validate_pb2.DESCRIPTOR.name
 REFLECTION = "/grpc.reflection."
 CLOCK_SKEW_S = 10
 _TYPES = "type.googleapis.com/envoy"
 _HTTP = f"{_TYPES}.extensions.filters.http"
-_OWN_HEADERS = (IDENTITY, CALLER_KEY, PRIORITY_KEY, MESH_TOKEN_KEY)
+_OWN_HEADERS = (IDENTITY, CALLER_KEY, EVENT_CALLERS_KEY, PRIORITY_KEY, MESH_TOKEN_KEY)
 _JSON_PRINTED = {"preserve_proto_field_names": True}
 
 
-def tls(directory: Path) -> Json:
-    """The listener's transport socket; ``directory`` holds the files of :func:`secrets`."""
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": f"{_TYPES}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            # Health needs no certificate, and a token may stand for one.
-            "require_client_certificate": False,
-            "common_tls_context": {
-                # Whoever speaks both sends JSON, and some clients of HTTP/2 do not read a refusal
-                # that comes before they have sent all. gRPC speaks h2 alone.
-                "alpn_protocols": ["http/1.1", "h2"],
-                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-                "tls_certificate_sds_secret_configs": [_secret("certificate", directory)],
-                "validation_context_sds_secret_config": _secret("authority", directory),
-            },
-        },
-    }
-
-
-def secrets(security: EdgeSecurity) -> dict[str, str]:
-    """Files, by name, that tell Envoy where secrets are and to look again when they change."""
-    certificate = {
-        "name": "certificate",
-        "tls_certificate": {
-            "certificate_chain": {"filename": str(security.certificate)},
-            "private_key": {"filename": str(security.key)},
-            "watched_directory": {"path": str(security.certificate.parent)},
-        },
-    }
-    authority = {
-        "name": "authority",
-        "validation_context": {
-            "trusted_ca": {"filename": str(security.authority)},
-            "watched_directory": {"path": str(security.authority.parent)},
-        },
-    }
-    kind = f"{_TYPES}.extensions.transport_sockets.tls.v3.Secret"
-    return {
-        f"{one['name']}.json": json.dumps({"resources": [{"@type": kind, **one}]})
-        for one in (certificate, authority)
-    }
-
-
-def filters(security: EdgeSecurity) -> list[Json]:
-    """HTTP filters before those that every edge has."""
+def filters(security: EdgeSecurity, directory: Path) -> list[Json]:
+    """HTTP filters before those that every edge has; ``directory`` is where secrets are named."""
     return [
         _mutation("strip", [{"remove": header} for header in _OWN_HEADERS]),
         *([_tokens(security, security.token_keys)] if security.token_keys else ()),
@@ -102,18 +66,8 @@ def filters(security: EdgeSecurity) -> list[Json]:
         _transcoder(),
         _methods(security),
         _quotas(security),
+        *([_mesh_token(directory)] if security.mesh_token else ()),
     ]
-
-
-def headers_for_replicas(security: EdgeSecurity) -> Json:
-    """What every route adds and takes away."""
-    removed = {"request_headers_to_remove": [IDENTITY]}
-    if not security.mesh_token:
-        return removed
-    return {
-        **removed,
-        "request_headers_to_add": [_set(MESH_TOKEN_KEY, security.mesh_token)],
-    }
 
 
 def access_log(security: EdgeSecurity) -> list[Json]:
@@ -171,17 +125,13 @@ def refusals() -> list[Json]:
         8,
         "more requests a second than this caller's quota; send fewer, or ask for more",
     )
-    return [nobody, stranger, forbidden, often]
-
-
-def _secret(name: str, directory: Path) -> Json:
-    return {
-        "name": name,
-        "sds_config": {
-            "resource_api_version": "V3",
-            "path_config_source": {"path": str(directory / f"{name}.json")},
-        },
-    }
+    not_ready = _reply(
+        [_status(401)],
+        503,
+        14,
+        "the edge lacks the token that it shows its mesh; try again later",
+    )
+    return [nobody, stranger, forbidden, often, not_ready]
 
 
 def _set(key: str, value: str) -> Json:
@@ -230,12 +180,11 @@ def _names(security: EdgeSecurity) -> Json:
     """A caller's identity becomes its name and its priority; of others nothing becomes anything."""
     found = {}
     for name, table in security.callers.items():
+        headers = {CALLER_KEY: name, PRIORITY_KEY: table.priority}
+        if table.event_callers:
+            headers[EVENT_CALLERS_KEY] = ",".join(table.event_callers)
         mutation = _mutation(
-            "caller",
-            [
-                {"append": _set(CALLER_KEY, name)},
-                {"append": _set(PRIORITY_KEY, table.priority)},
-            ],
+            "caller", [{"append": _set(key, value)} for key, value in headers.items()]
         )
         found[table.identity(name)] = {
             "action": {
@@ -285,23 +234,38 @@ def _transcoder() -> Json:
 
 
 def descriptors() -> bytes:
-    """The contract with all that it imports, as a serialized FileDescriptorSet."""
-    found: dict[str, FileDescriptor] = {}
+    """The contract with all that it imports, as a serialized FileDescriptorSet.
+
+    Without the rules of validation, which Envoy does not know: they are five sixths of it.
+    """
+    found: dict[str, FileDescriptorProto] = {}
 
     def take(file: FileDescriptor) -> None:
-        if file.name not in found:
-            for other in file.dependencies:
-                take(other)
-            found[file.name] = file
+        if file.name in found or file.name == RULES:
+            return
+        for other in file.dependencies:
+            take(other)
+        said = FileDescriptorProto()
+        file.CopyToProto(said)
+        _drop_extensions(said)
+        if RULES in said.dependency:
+            said.dependency.remove(RULES)
+        found[file.name] = said
 
     # Those of errors, too: without them a refusal with details would come without a body.
     errors = (status_pb2, error_details_pb2)
     for module in (recommendation_pb2, feedback_pb2, catalog_pb2, *errors):
         take(module.DESCRIPTOR)
-    files = FileDescriptorSet()
-    for file in found.values():
-        file.CopyToProto(files.file.add())
-    return files.SerializeToString(deterministic=True)
+    return FileDescriptorSet(file=found.values()).SerializeToString(deterministic=True)
+
+
+def _drop_extensions(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.is_extension:
+            message.ClearExtension(field)  # type: ignore[arg-type] # its stub knows generated ones
+        elif field.message_type is not None:
+            for below in [value] if isinstance(value, Message) else value:
+                _drop_extensions(below)
 
 
 def _methods(security: EdgeSecurity) -> Json:
@@ -369,6 +333,23 @@ def _quotas(security: EdgeSecurity) -> Json:
                 }
                 for name, table in security.callers.items()
             ],
+        },
+    }
+
+
+def _mesh_token(directory: Path) -> Json:
+    """Says to replicas that a call comes from inside; without the token none goes on."""
+    generic = {
+        "@type": f"{_TYPES}.extensions.http.injected_credentials.generic.v3.Generic",
+        "credential": envoy_secrets.source(envoy_secrets.MESH_TOKEN, directory),
+        "header": MESH_TOKEN_KEY,
+    }
+    return {
+        "name": "envoy.filters.http.credential_injector",
+        "typed_config": {
+            "@type": f"{_HTTP}.credential_injector.v3.CredentialInjector",
+            "overwrite": True,
+            "credential": {"name": "mesh-token", "typed_config": generic},
         },
     }
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from recmesh.deployments.caller_events import refuse_events_of_others
 from recmesh.deployments.event_changes import events_message
 from recmesh.deployments.event_check import EventCheck, refuse_unwritable
 from recmesh.deployments.grpc_service import Method, StreamMethod
@@ -83,6 +84,7 @@ class FeedbackMethods:
         self, request: feedback_pb2.RecordEventsRequest, _: float
     ) -> feedback_pb2.RecordEventsResponse:
         """``FeedbackService.RecordEvents``."""
+        refuse_events_of_others(request.caller)
         refuse_unwritable("events[{}]", request.caller, request.events)
         events = [(request.caller, event) for event in request.events]
         return feedback_pb2.RecordEventsResponse(outcomes=await self._recorded(events))
@@ -128,6 +130,7 @@ async def _read(
     """Ends with None, or with what ends the stream."""
     try:
         async for request in requests:
+            refuse_events_of_others(request.caller)
             refuse_unwritable("event", request.caller, [request.event])
             await into.put(request)
     except Exception as error:  # noqa: BLE001 - it ends the stream where its turn comes

@@ -27,10 +27,8 @@ from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.development_credentials import host_in
 from recmesh.deployments.discovery import follow
 from recmesh.deployments.edge import EdgeSupervisor
-from recmesh.deployments.edge_config import EdgeConfig
-from recmesh.deployments.edge_files import edge_security, make_credentials
+from recmesh.deployments.edge_files import edge_config, edge_security, make_credentials
 from recmesh.deployments.edge_security import EdgeSecurity
-from recmesh.deployments.envoy_tracing import EdgeTracing
 from recmesh.deployments.ip_address import is_loopback
 from recmesh.deployments.mesh_config import MeshConfig
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, recorded
@@ -198,23 +196,17 @@ async def _renew(file: Path, home: Home) -> None:
             log.error("credentials_not_renewed", reason=str(error))
 
 
-def _edge_config(config: MeshConfig, security: EdgeSecurity | None) -> EdgeConfig:
-    told = config.telemetry
-    tracing = EdgeTracing(told.otlp_endpoint, told.sample_ratio) if told.otlp_endpoint else None
-    return EdgeConfig(address=config.edge.address, security=security, tracing=tracing)
-
-
-def _reload(edge: EdgeSupervisor, file: Path, home: Home, token: str) -> None:
+def _reload(edge: EdgeSupervisor, file: Path, home: Home, *, secure: bool) -> None:
     """What cannot work changes nothing: whoever asked for it was told by the command."""
-    if not token:
+    if not secure:
         return
     try:
         config = MeshConfig.load(file, home, secure=True)
-        security = edge_security(config, home, token)
+        security = edge_security(config, home)
     except ConfigurationError as error:
         log.error("edge_not_reconfigured", reason=str(error))
         return
-    edge.reconfigure(_edge_config(config, security))
+    edge.reconfigure(edge_config(config, security))
 
 
 @contextlib.asynccontextmanager
@@ -231,15 +223,15 @@ async def hosted_mesh(
     Dataset.open(home.dataset)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_mesh(home))
-        token = stack.enter_context(kept_mesh_token(home, secure=config.edge.secure))
-        security = edge_security(config, home, token)
+        stack.enter_context(kept_mesh_token(home, secure=config.edge.secure))
+        security = edge_security(config, home)
         if security is None and not is_loopback(config.edge.address):
             log.warning(
                 "edge_open_to_all",
                 address=config.edge.address,
                 fix="whoever reaches it may do everything; start it with: recmesh up --secure",
             )
-        edge = EdgeSupervisor(_edge_config(config, security))
+        edge = EdgeSupervisor(edge_config(config, security))
         # First, because a port that is taken shows at once.
         await stack.enter_async_context(edge)
         watch("starting the vector index", [])
@@ -287,4 +279,5 @@ async def hosted_mesh(
             config.telemetry.otlp_endpoint,
         )
         stack.enter_context(recorded(home, record))
-        yield HostedMesh(record, states, partial(_reload, edge, config_file, home, token))
+        reload = partial(_reload, edge, config_file, home, secure=config.edge.secure)
+        yield HostedMesh(record, states, reload)

@@ -1,6 +1,6 @@
 """What an Envoy that runs apart from the mesh is told: the edge's bootstrap, with other discovery.
 
-Listeners, routes, limits, retries and health checks are those of
+Listeners, callers, routes, limits, retries and health checks are those of
 :func:`recmesh.deployments.envoy_config.bootstrap`, the one source; only where replicas are comes
 from :mod:`recmesh.deployments.endpoint_discovery` instead of from files.
 """
@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from recmesh.deployments.edge_config import EdgeConfig
+from recmesh.deployments.edge_security import EdgeSecurity
 from recmesh.deployments.envoy_config import CLUSTERS, bootstrap
 from recmesh.deployments.ip_address import split_address
+from recmesh.deployments.mesh_config import MeshConfig
+from recmesh.storage.errors import ConfigurationError
 
 DISCOVERY = "discovery"
 """Name of the cluster that is asked where replicas are."""
 ADMIN = "admin"
 """Name of the cluster that leads to Envoy's own admin interface."""
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
-OWN, CALLERS = "own.json", "callers.json"
-"""Files of :func:`tls_secrets`."""
 POLL_S = 1.0
 ANSWER_S = 0.8
 ADMIN_SOCKET = Path("/tmp/envoy-admin")
+SECRETS = Path("/etc/envoy")
 SHOWN = ("/ready", "/stats/prometheus")
 """All of the admin interface that others see: it can also end Envoy."""
 
@@ -35,7 +36,7 @@ def remote_bootstrap(
     discovery: str,
     shown_port: int,
     admin: Path = ADMIN_SOCKET,
-    secrets: Path | None = None,
+    secrets: Path = SECRETS,
 ) -> str:
     """Envoy's bootstrap.
 
@@ -44,70 +45,57 @@ def remote_bootstrap(
         discovery: ``host:port`` of Serve's HTTP proxies; a name is resolved again and again.
         shown_port: readiness and metrics are offered here.
         admin: Unix socket of Envoy's admin interface.
-        secrets: folder of :func:`tls_secrets`; callers then need a certificate. None: plaintext.
+        secrets: folder of the files of :func:`~recmesh.deployments.envoy_secrets.secrets`, read
+            where ``config.security`` says something.
     """
     host, port = split_address(config.address)
     # The files are never read: each cluster's source is replaced below.
     files = {name: Path("/dev/null") for name in CLUSTERS}
-    told: dict[str, Any] = json.loads(bootstrap(config, host, port, files, admin))
+    told: dict[str, Any] = json.loads(bootstrap(config, host, port, files, admin, secrets))
     resources = told["static_resources"]
     for cluster in resources["clusters"]:
         if cluster["name"] in CLUSTERS:
             cluster["eds_cluster_config"] = {"eds_config": _asked()}
-    if secrets is not None:
-        (listener,) = resources["listeners"]
-        for chain in listener["filter_chains"]:
-            chain["transport_socket"] = _tls(secrets)
     resources["clusters"] += [_discovery(discovery), _admin(admin)]
     resources["listeners"].append(_shown(host, shown_port))
-    return json.dumps(told, indent=2)
+    # Lines, so that changes show, without indents: those would be two thirds of what a caller adds,
+    # and kubectl apply takes 256 KiB.
+    return json.dumps(told, indent=0)
 
 
-def tls_secrets(folder: Path) -> dict[str, str]:
-    """What Envoy reads certificates by, by file name: Envoy takes one of them from a file.
+def remote_security(config: MeshConfig, mesh_token: Path, access_log: Path) -> EdgeSecurity | None:
+    """What the configuration says of callers and files, which are where Envoy runs and not read.
 
-    ``folder`` holds cert-manager's files, which are read anew when they are renewed: ``tls.crt``,
-    ``tls.key``, and in ``ca.crt`` who signs callers' certificates.
+    Args:
+        config: of the mesh.
+        mesh_token: what Envoy shows replicas.
+        access_log: what it writes calls to.
+
+    Returns:
+        None where the edge is not secure.
+
+    Raises:
+        ConfigurationError: no certificate is named.
     """
-    watched = {"watched_directory": {"path": str(folder)}}
-    own = {
-        "certificate_chain": {"filename": str(folder / "tls.crt")},
-        "private_key": {"filename": str(folder / "tls.key")},
-        **watched,
-    }
-    callers = {"trusted_ca": {"filename": str(folder / "ca.crt")}, **watched}
-    return {
-        OWN: _secret("own", "tls_certificate", own),
-        CALLERS: _secret("callers", "validation_context", callers),
-    }
-
-
-def _secret(name: str, kind: str, files: dict[str, Any]) -> str:
-    resource = {"@type": f"{_TLS}.Secret", "name": name, kind: files}
-    return json.dumps({"resources": [resource]}, indent=2)
-
-
-def _tls(secrets: Path) -> dict[str, Any]:
-    def source(file: str) -> dict[str, Any]:
-        return {
-            "resource_api_version": "V3",
-            "path_config_source": {"path": str(secrets / file)},
-        }
-
-    context = {
-        "@type": f"{_TLS}.DownstreamTlsContext",
-        "require_client_certificate": True,
-        "common_tls_context": {
-            "alpn_protocols": ["h2"],
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificate_sds_secret_configs": [{"name": "own", "sds_config": source(OWN)}],
-            "validation_context_sds_secret_config": {
-                "name": "callers",
-                "sds_config": source(CALLERS),
-            },
-        },
-    }
-    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    edge = config.edge
+    if not edge.secure:
+        return None
+    if not edge.certificate:
+        raise ConfigurationError(
+            "edge.certificate, key and authority are empty: nobody makes certificates for an edge "
+            "apart; name the files that are mounted there"
+        )
+    return EdgeSecurity(
+        certificate=Path(edge.certificate),
+        key=Path(edge.key),
+        authority=Path(edge.authority),
+        token_keys=Path(edge.token_keys) if edge.token_keys else None,
+        callers=config.callers,
+        access_log=access_log,
+        token_issuer=edge.token_issuer,
+        token_audience=edge.token_audience,
+        mesh_token=mesh_token,
+    )
 
 
 def _asked() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ray import serve
 from recmesh.deployments.catalog_app import catalog_application
 from recmesh.deployments.endpoint_discovery import discovery_application
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
+from recmesh.deployments.mesh_token import FILE_VARIABLE, named_tokens
 from recmesh.deployments.orchestrator_app import orchestrator_application
 from recmesh.deployments.orchestrator_server import live_embedding
 from recmesh.deployments.steward import steward_application
@@ -56,6 +57,11 @@ def _loaded(args: Mapping[str, Any]) -> tuple[Built, MeshConfig, Home]:
     if not config.ray.address:
         raise ConfigurationError(
             'ray.address is empty, so replicas would listen on the loopback only; say "auto"'
+        )
+    if config.edge.secure != bool(named_tokens()):
+        raise ConfigurationError(
+            f"edge.secure is {str(config.edge.secure).lower()}, so {FILE_VARIABLE} must "
+            f"{'' if config.edge.secure else 'not '}be set: it says how replicas know a secure edge"
         )
     return built, config, home
 

@@ -66,7 +66,13 @@ class Steward:
         self._clock = clock
         self._home = home
         self._record = MeshRecord(
-            os.getpid(), config.edge.address, RAY_ADDRESS, config.vector_index.uri, str(file)
+            os.getpid(),
+            config.edge.address,
+            RAY_ADDRESS,
+            config.vector_index.uri,
+            str(file),
+            secure=config.edge.secure,
+            otlp_endpoint=config.telemetry.otlp_endpoint,
         )
         self._mesh = OwnersMesh(home, self._record, file, NAME, lambda _, __: None)
         self._held = contextlib.ExitStack()

@@ -25,6 +25,7 @@ from k8s.generate import stale
 from k8s.validation import (
     access,
     container_scan,
+    edge,
     links,
     operators,
     pods,
@@ -44,6 +45,7 @@ STEPS: dict[str, Check] = {
     "links": links.check,
     "access": access.check,
     "settings": settings.check,
+    "edge": edge.check,
 }
 PROMETHEUS: dict[str, Check] = {
     "promtool check": prometheus.check,

@@ -13,6 +13,7 @@ BY_REFERENCE = {
     "recmesh-attribution",
     "recmesh-backup",
     "recmesh-database",
+    "recmesh-mesh-token",
     "recmesh-milvus-storage",
     "recmesh-ray-token",
     "recmesh-redis",

@@ -72,6 +72,17 @@ def name_of(manifest: Manifest) -> str:
     return f"{manifest.get('kind', '?')}/{manifest.get('metadata', {}).get('name', '?')}"
 
 
+def config_map(manifests: Sequence[Manifest], name: str) -> dict[str, str]:
+    """What a ConfigMap holds; ``name`` is without what kustomize appends. Empty: there is none."""
+    for manifest in manifests:
+        if manifest.get("kind") == "ConfigMap":
+            beginning, _, appended = manifest["metadata"]["name"].rpartition("-")
+            if name == manifest["metadata"]["name"] or (beginning == name and appended):
+                found: dict[str, str] = manifest.get("data") or {}
+                return found
+    return {}
+
+
 def pod_templates(manifests: Sequence[Manifest]) -> Iterator[PodTemplate]:
     """All of them, those inside custom resources too."""
     for manifest in manifests:

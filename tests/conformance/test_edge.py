@@ -370,7 +370,7 @@ def test_envoy_dies_with_its_starter() -> None:
 def test_configuration_is_json_and_knows_the_contracts_streams(tmp_path: Path) -> None:
     assert STREAM in streaming_methods()
     files = dict.fromkeys(CLUSTERS, tmp_path / "e")
-    made = json.loads(bootstrap(EdgeConfig(), "127.0.0.1", 1, files, tmp_path / "a"))
+    made = json.loads(bootstrap(EdgeConfig(), "127.0.0.1", 1, files, tmp_path / "a", tmp_path))
     assert "access_log" not in json.dumps(made)
     assignment = json.loads(endpoints(["10.0.0.1:40000"]))["resources"][0]
     assert assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] == {

@@ -18,23 +18,27 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from benchmarks.refused_calls import (
     ATTEMPTS,
-    CALLERS,
     DOCTOR,
     HEADERS,
     RECOMMEND,
-    SecureMesh,
+    RECORD,
+    UNKNOWN,
+    Reply,
     Tried,
     ended,
+    events,
     page,
-    secure_mesh,
     tried,
 )
+from benchmarks.secure_mesh import CALLERS, MESH_TOKEN, SecureMesh, secure_mesh
 from recmesh.deployments.access_log import keep_small
+from recmesh.deployments.caller import MESH_TOKEN_KEY
 from recmesh.deployments.caller_table import METHODS, CallerTable
 from recmesh.deployments.development_credentials import DevelopmentCredentials
 from recmesh.deployments.edge_channel import edge_of
@@ -128,6 +132,34 @@ async def test_callers_are_known_by_certificate_or_token_and_json_is_understood(
         assert (await posted(mesh, body | {"surface": 7}, mesh.token()))[0] == 400
 
 
+async def test_events_are_recorded_as_their_caller_or_as_whom_its_table_names(
+    tmp_path: Path,
+) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        for name in ("event-pipeline", "mobile-app"):
+            reply = await ended(mesh.channel("event-pipeline"), RECORD, events(name))
+            assert reply.code is OK, reply.words
+        refused = await ended(mesh.channel("event-pipeline"), RECORD, events("web"))
+        assert refused.code is grpc.StatusCode.PERMISSION_DENIED
+        assert refused.words.startswith(
+            "caller: event-pipeline may record events as event-pipeline, mobile-app;"
+        )
+        # From inside the mesh, as sessions do.
+        inside = ((MESH_TOKEN_KEY, MESH_TOKEN),)
+        replica = grpc.aio.insecure_channel(mesh.replica)
+        assert (await ended(replica, RECORD, events("web"), inside)).code is OK
+
+
+async def once(mesh: SecureMesh, caller: str, wanted: Callable[[Reply], bool]) -> Reply:
+    """The first reply as it is wanted; else the last one of ten seconds."""
+    for _ in range(200):
+        reply = await ended(mesh.channel(caller))
+        if wanted(reply):
+            break
+        await asyncio.sleep(0.05)
+    return reply
+
+
 async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_start(
     tmp_path: Path,
 ) -> None:
@@ -139,20 +171,46 @@ async def test_another_caller_is_let_in_and_one_is_not_any_more_without_a_new_st
             replace(mesh.edge._config, security=replace(security, callers=strangers))
         )
         # The orchestrator's surfaces are still those of before: it refuses by itself.
-        for _ in range(200):
-            reply = await ended(mesh.channel("stranger"))
-            if "names no caller" in reply.words:
-                break
-            await asyncio.sleep(0.05)
+        reply = await once(mesh, "stranger", lambda reply: "names no caller" in reply.words)
         assert "names no caller" in reply.words
         assert (await ended(mesh.channel("feed-backend"))).code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_the_meshs_token_is_in_a_file_alone_and_another_needs_no_restart(
+    tmp_path: Path,
+) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        assert mesh.edge._directory is not None
+        told = [file.read_text() for file in mesh.edge._directory.glob("*.json")]
+        assert len(told) == 6
+        assert not any(MESH_TOKEN in text for text in told)
+        pid = mesh.edge.pid
+        for token, code in ((f"not-{MESH_TOKEN}", UNKNOWN), (f"{MESH_TOKEN}\n", OK)):
+            (tmp_path / "fresh").write_text(token)
+            (tmp_path / "fresh").replace(tmp_path / "mesh-token")
+            reply = await once(mesh, "feed-backend", lambda reply, code=code: reply.code is code)
+            assert reply.code is code, reply.words
+        assert mesh.edge.pid == pid
+
+
+async def test_an_edge_without_its_meshs_token_is_not_the_callers_fault(tmp_path: Path) -> None:
+    async with secure_mesh(tmp_path) as mesh:
+        config = mesh.edge._config
+        assert config.security is not None
+        mesh.edge.reconfigure(
+            replace(config, security=replace(config.security, mesh_token=tmp_path / "none"))
+        )
+        reply = await once(mesh, "feed-backend", lambda reply: "lacks the token" in reply.words)
+        assert reply.code is grpc.StatusCode.UNAVAILABLE
+        # Who is not known is told so all the same.
+        assert (await ended(mesh.channel())).code is UNKNOWN
 
 
 async def test_who_connects_and_says_nothing_is_cut_off(tmp_path: Path) -> None:
     async with secure_mesh(tmp_path) as mesh:
         config = mesh.edge._config
         mesh.edge.reconfigure(replace(config, limits=replace(config.limits, handshake_s=0.2)))
-        host, _, port = mesh.edge.address.rpartition(":")
+        host, _, port = mesh.address.rpartition(":")
         async with asyncio.timeout(10):
             while True:
                 # The edge of before may take the connection still, and end with it.
@@ -172,7 +230,7 @@ async def posted(mesh: SecureMesh, body: dict[str, object], token: str) -> tuple
     trusted = ssl.create_default_context(cafile=mesh.credentials.authority)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(
-        f"https://{mesh.edge.address}{JSON_PATH}", json.dumps(body).encode(), headers
+        f"https://{mesh.address}{JSON_PATH}", json.dumps(body).encode(), headers
     )
 
     def post() -> tuple[int, dict]:
@@ -203,7 +261,7 @@ async def test_a_quota_is_each_callers_own_and_a_new_certificate_needs_no_restar
 
 
 def served_certificate(mesh: SecureMesh) -> str:
-    host, _, port = mesh.edge.address.rpartition(":")
+    host, _, port = mesh.address.rpartition(":")
     return ssl.get_server_certificate((host, int(port)))
 
 
@@ -220,6 +278,13 @@ def test_the_transcoder_knows_the_contract_and_all_that_it_imports() -> None:
         assert all(names.index(other) < names.index(file.name) for other in file.dependency)
     services = {f"{file.package}.{one.name}" for file in files for one in file.service}
     assert {f"recmesh.v1.{name}" for name in METHODS} <= services
+    # It can be read by who knows nothing else, and has no rules of validation.
+    pool = DescriptorPool()
+    for file in files:
+        pool.Add(file)
+    asked = pool.FindMessageTypeByName("recmesh.v1.RecommendRequest")
+    assert asked.fields_by_name["surface"].GetOptions().ListFields() == []
+    assert len(descriptors()) < 30_000
 
 
 @pytest.fixture
@@ -238,24 +303,23 @@ def secure_config(folder: Path, text: str = "") -> MeshConfig:
 def test_development_credentials_are_made_and_own_ones_are_held_against_each_other(
     tmp_path: Path, home: Home
 ) -> None:
-    assert edge_security(MeshConfig.load(), home, "") is None
-    made = edge_security(secure_config(tmp_path), home, "sesame")
+    assert edge_security(MeshConfig.load(), home) is None
+    made = edge_security(secure_config(tmp_path), home)
     assert made is not None
     assert made.token_keys == home.credentials.resolve() / "jwks.json"
-    assert made.mesh_token == "sesame"
-    assert "sesame" not in repr(made)
+    assert made.mesh_token == home.run.resolve() / "mesh-token"
     ours = Authority(tmp_path)
     one, other = ours.pair("edge"), ours.pair("other")
     files = 'authority = "{a}"\ncertificate = "{c}"\nkey = "{k}"\n'
     text = files.format(a=ours.file, c=one.certificate, k=one.key)
-    own = edge_security(secure_config(tmp_path, text), home, "")
+    own = edge_security(secure_config(tmp_path, text), home)
     assert own is not None
     assert (own.certificate, own.token_keys) == (one.certificate.resolve(), None)
     text = files.format(a=ours.file, c=one.certificate, k=other.key)
     with pytest.raises(ConfigurationError, match="not a certificate and its key"):
-        edge_security(secure_config(tmp_path, text), home, "")
+        edge_security(secure_config(tmp_path, text), home)
     with pytest.raises(ConfigurationError, match="is no JWKS"):
-        edge_security(secure_config(tmp_path, f'token_keys = "{ours.file}"'), home, "")
+        edge_security(secure_config(tmp_path, f'token_keys = "{ours.file}"'), home)
 
 
 @pytest.fixture
@@ -281,7 +345,7 @@ async def test_commands_find_credentials_by_themselves(
     async with secure_mesh(tmp_path / "mesh") as mesh:
         monkeypatch.setenv("RECMESH_CALLER_AUTHORITY", str(mesh.credentials.authority))
         monkeypatch.setenv("RECMESH_CALLER_TOKEN", mesh.token())
-        edge = edge_of(home, mesh.edge.address)
+        edge = edge_of(home, mesh.address)
         with edge.channel() as channel:
             call = channel.unary_unary(RECOMMEND)
             answer = await asyncio.to_thread(call, page(), timeout=5)
@@ -289,7 +353,7 @@ async def test_commands_find_credentials_by_themselves(
         assert (await ended(edge.aio_channel())).code is OK
         security = mesh.edge._config.security
         assert security is not None
-        await orchestrator_answers(mesh.edge.address, security)
+        await orchestrator_answers(mesh.address, security)
     monkeypatch.delenv("RECMESH_CALLER_AUTHORITY")
     with pytest.raises(ConfigurationError, match="only shown to an edge that proves"):
         edge_of(home)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from recmesh.deployments.caller import CALLER_KEY, EVENT_CALLERS_KEY, set_current_caller
 from recmesh.deployments.event_check import EventCheck
 from recmesh.deployments.feedback_methods import STREAM_EVENTS, FeedbackMethods
 from recmesh.orchestrator.attribution_token import AttributionTokens
 from recmesh.storage.database import Database
-from recmesh.storage.errors import InvalidRequestError, UnavailableError
+from recmesh.storage.errors import ForbiddenError, InvalidRequestError, UnavailableError
 from recmesh.storage.event_log import EventLog
 from recmesh.storage.signing_keys import SigningKeys
 from recmesh.v1 import common_pb2, feedback_pb2
@@ -31,7 +32,7 @@ def methods(tmp_path: Path) -> Iterator[FeedbackMethods]:
     database.close()
 
 
-def request(number: int, **fields: object) -> feedback_pb2.StreamEventsRequest:
+def request(number: int, caller: str = "app", **fields: object) -> feedback_pb2.StreamEventsRequest:
     event = feedback_pb2.Event(
         event_id=f"e{number}",
         event_type=common_pb2.EVENT_TYPE_CLICK,
@@ -40,7 +41,7 @@ def request(number: int, **fields: object) -> feedback_pb2.StreamEventsRequest:
         time=Timestamp(seconds=NOW_S),
         **fields,  # type: ignore[arg-type]
     )
-    return feedback_pb2.StreamEventsRequest(caller="app", event=event)
+    return feedback_pb2.StreamEventsRequest(caller=caller, event=event)
 
 
 class Source:
@@ -91,6 +92,40 @@ async def test_what_came_before_a_bad_message_is_answered(methods: FeedbackMetho
         async for response in methods.streams["StreamEvents"](source):
             answered.append(response.outcome.event_id)  # noqa: PERF401 - kept when it raises
     assert answered == ["e1", "e2"]
+
+
+GATEWAY = ((CALLER_KEY, "gateway"), (EVENT_CALLERS_KEY, "app,web"))
+
+
+async def test_a_batch_as_somebody_else_is_refused_whole(methods: FeedbackMethods) -> None:
+    def batch(caller: str) -> feedback_pb2.RecordEventsRequest:
+        return feedback_pb2.RecordEventsRequest(caller=caller, events=[request(1).event])
+
+    set_current_caller(GATEWAY)
+    for name in ("gateway", "app", "web"):
+        (outcome,) = (await methods.record_events(batch(name), 1.0)).outcomes
+        assert outcome.status == feedback_pb2.EVENT_STATUS_ACCEPTED
+    for name in ("", "ap", "app,web", "Gateway"):
+        with pytest.raises(ForbiddenError, match=r"^caller: gateway may .* as gateway, app, web;"):
+            await methods.record_events(batch(name), 1.0)
+    set_current_caller([*GATEWAY[:1], (EVENT_CALLERS_KEY, "*")])
+    await methods.record_events(batch("other"), 1.0)
+    # Nobody says who calls: the edge is not secure, or the call comes from inside the mesh.
+    set_current_caller(())
+    await methods.record_events(batch("anybody"), 1.0)
+    recorded = methods.log.read().events["caller"].to_pylist()
+    assert recorded == ["gateway", "app", "web", "other", "anybody"]
+
+
+async def test_a_stream_ends_where_somebody_else_is_named(methods: FeedbackMethods) -> None:
+    set_current_caller(GATEWAY)
+    source = Source([request(1), request(2, "web"), request(3, "other"), request(4)])
+    answered = []
+    with pytest.raises(ForbiddenError, match="caller: gateway may"):  # noqa: PT012
+        async for response in methods.streams["StreamEvents"](source):
+            answered.append(response.outcome.event_id)  # noqa: PERF401 - kept when it raises
+    assert answered == ["e1", "e2"]
+    assert methods.log.read().events.num_rows == 2
 
 
 async def test_a_database_that_fails_ends_the_stream(methods: FeedbackMethods) -> None:

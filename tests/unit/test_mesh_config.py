@@ -180,6 +180,12 @@ def test_a_caller_has_an_identity_of_its_own_and_the_paths_of_its_methods(tmp_pa
             "callers.feed, too; give each its own",
         ),
         ('[callers.x]\nmethods = ["CatalogService"]\nsurfaces = ["feed"]\n', "take surfaces out"),
+        (CALLER + 'event_callers = ["app"]\n', "take event_callers out"),
+        (
+            CALLER.replace("RecommendationService/Recommend", "FeedbackService")
+            + 'event_callers = ["a,b"]\n',
+            "event_callers.0",
+        ),
         ('[edge]\nkey = "/k"\n', "give all three, or none"),
     ],
 )

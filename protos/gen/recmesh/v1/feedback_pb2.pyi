@@ -127,7 +127,9 @@ class RecordEventsRequest(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
-    """The calling service; half of the idempotency key."""
+    """The calling service; half of the idempotency key. Where callers are known: the
+    caller's own name, or one that it was given; any other is PERMISSION_DENIED.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
         """The events, at most 1000."""
@@ -209,7 +211,9 @@ class StreamEventsRequest(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
-    """The calling service; half of the idempotency key."""
+    """The calling service; half of the idempotency key. Where callers are known: the
+    caller's own name, or one that it was given; any other is PERMISSION_DENIED.
+    """
     @_builtins.property
     def event(self) -> Global___Event:
         """The event."""
