@@ -285,6 +285,7 @@ async def hosted_mesh(
             failed,
             config.edge.secure,
             config.telemetry.otlp_endpoint,
+            own_cluster=not config.ray.address,
         )
         stack.enter_context(recorded(home, record))
         yield HostedMesh(record, states, partial(_reload, edge, config_file, home, token))

@@ -16,6 +16,9 @@ from ray import serve
 from ray.exceptions import AuthenticationError
 from ray.serve.config import ProxyLocation
 
+from recmesh.deployments.ip_address import LOOPBACK
+from recmesh.deployments.mesh_record import running_mesh
+from recmesh.deployments.ray_loopback import stay_on_loopback
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.home import Home
 
@@ -41,6 +44,11 @@ def _own_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _is_own_cluster(home: Home, address: str) -> bool:
+    mesh = running_mesh(home)
+    return mesh is not None and mesh.own_cluster and mesh.ray_address == address
+
+
 def _token_file(home: Home) -> Path:
     return home.run / "ray-token"
 
@@ -58,9 +66,9 @@ def start_cluster(
 ) -> str:
     """Starts a cluster that ends with this process, however it ends. Returns its address.
 
-    Only who can read the home folder can join it. ``num_cpus`` 0 is this machine's, at least
-    2: replicas reserve fractions of them. Not ``serving``, it is for tasks only;
-    ``object_store_bytes`` is for what they share.
+    It listens on the loopback alone, and only who can read the home folder can join it.
+    ``num_cpus`` 0 is this machine's, at least 2: replicas reserve fractions of them. Not
+    ``serving``, it is for tasks only; ``object_store_bytes`` is for what they share.
     """
     if not _environment_has_token():
         token = _token_file(home)
@@ -68,6 +76,7 @@ def start_cluster(
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    stay_on_loopback()
     with _own_signals():
         context = ray.init(
             address="local",
@@ -77,7 +86,7 @@ def start_cluster(
             log_to_driver=False,
             logging_level=logging.ERROR,
             namespace=NAMESPACE,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
         )
     if serving:
         _start_serve()
@@ -94,6 +103,8 @@ def join_cluster(home: Home, address: str, *, serving: bool = True) -> None:
     """
     if not _environment_has_token() and _token_file(home).is_file():
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file(home))
+    if _is_own_cluster(home, address):
+        stay_on_loopback()
     try:
         _reach(address)
         with _own_signals():
