@@ -19,6 +19,7 @@ from ray.serve.config import ProxyLocation
 from recmesh.deployments.ip_address import LOOPBACK
 from recmesh.deployments.mesh_record import running_mesh
 from recmesh.deployments.ray_loopback import stay_on_loopback
+from recmesh.deployments.ray_tls import are_set, speaks_tls, tls_variables
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.home import Home
 
@@ -42,11 +43,6 @@ def _own_signals() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _is_own_cluster(home: Home, address: str) -> bool:
-    mesh = running_mesh(home)
-    return mesh is not None and mesh.own_cluster and mesh.ray_address == address
 
 
 def _token_file(home: Home) -> Path:
@@ -99,11 +95,19 @@ def join_cluster(home: Home, address: str, *, serving: bool = True) -> None:
     ``serving``: Serve is to run on it.
 
     Raises:
-        UnavailableError: there is none, or it does not take the token.
+        UnavailableError: there is none, it does not take the token, or speaks TLS and this
+            process cannot.
     """
     if not _environment_has_token() and _token_file(home).is_file():
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file(home))
-    if _is_own_cluster(home, address):
+    mesh = running_mesh(home)
+    if mesh is not None and mesh.own_cluster and mesh.ray_address == address:
+        if speaks_tls(mesh) and not are_set(tls_variables(home)):
+            # Ray would try for minutes.
+            raise UnavailableError(
+                f"the Ray cluster at {address} speaks TLS, and this process imported Ray without "
+                "its certificate: import recmesh.deployments first, while the mesh runs"
+            )
         stay_on_loopback()
     try:
         _reach(address)
