@@ -49,6 +49,20 @@ def _token_file(home: Home) -> Path:
     return home.run / "ray-token"
 
 
+def _make_token(home: Home, *, joined: bool) -> None:
+    """``joined``: commands find it in the home folder."""
+    token = secrets.token_hex(32)
+    if not joined:
+        # The file is the mesh's that may run here meanwhile.
+        os.environ["RAY_AUTH_TOKEN"] = token
+        return
+    file = _token_file(home)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(token)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+
+
 def _environment_has_token() -> bool:
     return any(variable in os.environ for variable in TOKEN_VARIABLES)
 
@@ -64,14 +78,11 @@ def start_cluster(
 
     It listens on the loopback alone, and only who can read the home folder can join it.
     ``num_cpus`` 0 is this machine's, at least 2: replicas reserve fractions of them. Not
-    ``serving``, it is for tasks only; ``object_store_bytes`` is for what they share.
+    ``serving``, it is for this process' tasks only, and nobody joins; ``object_store_bytes`` is for
+    what they share.
     """
     if not _environment_has_token():
-        token = _token_file(home)
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+        _make_token(home, joined=serving)
     stay_on_loopback()
     with _own_signals():
         context = ray.init(
