@@ -77,7 +77,8 @@ class SeveralNodes:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        # Without handlers of signals, which only the main thread may set.
+        self._cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         for _ in range(self._count):
             self.add()
         return self

@@ -22,6 +22,7 @@ from recmesh.cli.sample_slates import print_sample_slates
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.applications import DEPLOY_TIMEOUT_S, OURS, RUNNING, Watch, deploy
+from recmesh.deployments.development_credentials import DevelopmentCredentials
 from recmesh.deployments.edge_channel import edge_of
 from recmesh.deployments.edge_files import make_credentials
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
@@ -32,6 +33,7 @@ from recmesh.deployments.mesh_host import (
 )
 from recmesh.deployments.mesh_record import MeshRecord, only_mesh, running_mesh
 from recmesh.deployments.ray_cluster import joined_cluster
+from recmesh.deployments.ray_tls import start_again_with, tls_variables
 from recmesh.storage.errors import ConfigurationError, NotFoundError, RecMeshError, UnavailableError
 from recmesh.storage.home import Home
 
@@ -102,6 +104,15 @@ def _print_json(record: MeshRecord, failed: Sequence[str]) -> None:
     typer.echo(json_text.dumps(said))
 
 
+def _ray_variables(file: Path, home: Home, secure: bool) -> dict[str, str]:
+    """What the process that holds the mesh must be started with."""
+    config = MeshConfig.load(file, home, secure=secure)
+    if not config.edge.secure or config.ray.address:
+        return {}
+    DevelopmentCredentials(home.credentials).make_ray()
+    return tls_variables(home)
+
+
 def _detach(file: Path, home: Home, secure: bool) -> MeshRecord:
     """Starts the mesh in a process of its own and waits until it serves."""
     with only_mesh(home):
@@ -111,6 +122,7 @@ def _detach(file: Path, home: Home, secure: bool) -> MeshRecord:
     with output:
         process = subprocess.Popen(
             [*command, "--secure"] if secure else command,
+            env={**os.environ, **_ray_variables(file, home, secure)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -238,6 +250,7 @@ def up_command(
                 _print_json(record, record.failed)
         else:
             file = (config or DEFAULT_CONFIG).resolve()
+            start_again_with(_ray_variables(file, home, secure))
             asyncio.run(_host(file, home, show_slates, as_json, secure))
     except RecMeshError as error:
         # Not wrapped: the last line of a log must say all of it.

@@ -2,12 +2,16 @@
 
 Ray reads most of its settings from the environment when it is first imported, so those that
 the mesh needs are set here, before any module of this package can import it. What the
-environment says already stays. In a process that imported Ray before, setting them would only
-make parent and children disagree; there ``ray.init`` of a local cluster turns tokens on.
+environment says already stays, but for the certificate of the mesh that runs in the home folder:
+its cluster is reached with no other. In a process that imported Ray before, setting them would
+only make parent and children disagree; there ``ray.init`` of a local cluster turns tokens on.
 """
 
 import os
 import sys
+
+from recmesh.deployments.ray_tls import joining_variables
+from recmesh.storage.home import Home
 
 RAY_ENVIRONMENT = {
     # Whoever reaches an open Ray port may run code; the token lies in the home folder.
@@ -30,3 +34,4 @@ RAY_ENVIRONMENT = {
 if "ray" not in sys.modules:
     for _variable, _value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(_variable, _value)
+    os.environ.update(joining_variables(Home.from_environment()))

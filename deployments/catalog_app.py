@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 
 from recmesh.deployments.address_book import AddressBookClient, Role
@@ -30,6 +29,7 @@ from recmesh.deployments.mesh_config import (
 )
 from recmesh.deployments.mesh_token import inside_only, mesh_token
 from recmesh.deployments.orchestrator_server import colocated_models
+from recmesh.deployments.ray_loopback import replica_host
 from recmesh.deployments.replica_scaling import deployment_options
 from recmesh.deployments.telemetry import telemetry
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -128,7 +128,7 @@ class CatalogReplica:
         add_service(self._server, LOG, read, checked=False)
         add_service(self._server, LEDGER, self._writer.campaigns.ledger_service, checked=True)
         add_service(self._server, DECISIONS, self._writer.decisions.offered, checked=True)
-        host = host or ray.util.get_node_ip_address()
+        host = replica_host(host)
         port = await self._server.start(f"{host}:0")
         self._announcer = Announcer(
             self._server,

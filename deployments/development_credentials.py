@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -32,6 +32,8 @@ AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 30
 RENEW_DAYS = 10
 """A certificate that ends sooner is made anew; the authority, before one that it signs ends."""
+RAY_RENEW_DAYS = 365
+"""Ray reads its certificate once: a mesh may run for so long."""
 BACKDATED = timedelta(minutes=5)
 """Clocks of two machines differ."""
 ALGORITHM = "ES256"
@@ -68,6 +70,11 @@ class DevelopmentCredentials:
         """The edge's own."""
         return self._pair(EDGE)
 
+    @property
+    def ray(self) -> Pair:
+        """What Ray's processes show each other, and the only one they believe."""
+        return self._pair("ray")
+
     def caller(self, name: str) -> Pair:
         """A caller's.
 
@@ -98,8 +105,7 @@ class DevelopmentCredentials:
         Raises:
             ConfigurationError: the folder cannot be written to, or holds what is no key.
         """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._writing():
             (self._folder / "callers").mkdir(exist_ok=True, mode=0o700)
             signer = self._signer()
             names = dict.fromkeys(["localhost", "127.0.0.1", "::1", socket.gethostname(), host])
@@ -117,6 +123,38 @@ class DevelopmentCredentials:
                     ExtendedKeyUsageOID.CLIENT_AUTH,
                 )
             self._make_token_key()
+
+    def make_ray(self) -> None:
+        """Makes :attr:`ray` where it is missing or ends within a year.
+
+        It signs itself: callers hold certificates of the authority, and are not to reach Ray.
+
+        Raises:
+            ConfigurationError: as :meth:`make`.
+        """
+        with self._writing():
+            known = _read(self.ray)
+            if known is not None and _days_left(known[0]) > RAY_RENEW_DAYS:
+                return
+            key = ec.generate_private_key(ec.SECP256R1())
+            named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "RecMesh Ray")])
+            purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            hosts = [_name(host) for host in ("localhost", "127.0.0.1")]
+            signed = (
+                _builder(named, named, key, AUTHORITY_DAYS)
+                .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+                .add_extension(_usage(signs=False), critical=True)
+                .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+                .sign(key, hashes.SHA256())
+            )
+            _write_pair(self.ray, signed, key)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            yield
         except OSError as error:
             raise ConfigurationError(
                 f"cannot make credentials in {self._folder}: {error.strerror}"

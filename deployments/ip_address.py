@@ -6,6 +6,7 @@ import ipaddress
 
 from recmesh.storage.errors import ConfigurationError
 
+LOOPBACK = "127.0.0.1"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 """Where callers enter unless the configuration says otherwise."""
 
@@ -17,7 +18,7 @@ def split_address(address: str) -> tuple[str, int]:
         ConfigurationError: it is none of these; Envoy takes no host names here.
     """
     host, _, port = address.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    host = LOOPBACK if host == "localhost" else host.removeprefix("[").removesuffix("]")
     try:
         ipaddress.ip_address(host)
         number = int(port)

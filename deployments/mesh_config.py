@@ -20,7 +20,7 @@ from pydantic_settings import (
 from recmesh.deployments.caller_table import CallerTable, refuse_shared_identities
 from recmesh.deployments.client_tls import ClientTls, PemFile
 from recmesh.deployments.deployed_models import DeployedModels
-from recmesh.deployments.ip_address import DEFAULT_ADDRESS
+from recmesh.deployments.ip_address import DEFAULT_ADDRESS, LOOPBACK
 from recmesh.models.declaration import Replicas
 from recmesh.models.registry import declaration, known_models
 from recmesh.orchestrator.policy import DEFAULT_POLICY
@@ -29,7 +29,6 @@ from recmesh.storage.home import Home
 
 log = structlog.get_logger(__name__)
 
-LOOPBACK = "127.0.0.1"
 DEFAULT_CONFIG = Path(__file__).with_name("mesh.toml")
 PREFIX = "RECMESH_"
 NESTED = "__"

@@ -277,6 +277,7 @@ async def hosted_mesh(
             failed,
             config.edge.secure,
             config.telemetry.otlp_endpoint,
+            own_cluster=not config.ray.address,
         )
         stack.enter_context(recorded(home, record))
         reload = partial(_reload, edge, config_file, home, secure=config.edge.secure)

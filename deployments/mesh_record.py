@@ -42,6 +42,8 @@ class MeshRecord:
     """Callers say who they are, in TLS."""
     otlp_endpoint: str = ""
     """Where spans go; empty: nothing is traced."""
+    own_cluster: bool = False
+    """Ray was started for this mesh, on the loopback alone."""
 
 
 def _file(home: Home) -> Path:

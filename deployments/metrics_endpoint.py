@@ -14,10 +14,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from recmesh.deployments.ip_address import LOOPBACK
 from recmesh.storage.errors import ConfigurationError
 from recmesh.storage.telemetry.measures import Counter, Gauge, Measure, Measures
-
-LOOPBACK = "127.0.0.1"
 
 
 def family(measure: Measure, constant: dict[str, str]) -> Metric:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 
 from recmesh.deployments.address_book import Role
@@ -21,6 +20,7 @@ from recmesh.deployments.mesh_config import ModelTable, TelemetryTable
 from recmesh.deployments.mesh_token import mesh_token
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
+from recmesh.deployments.ray_loopback import replica_host
 from recmesh.deployments.replica_scaling import INFLIGHT, SERVE_BUILDS, deployment_options
 from recmesh.deployments.spoken_versions import SpokenVersions
 from recmesh.deployments.telemetry import telemetry
@@ -87,7 +87,7 @@ class ModelReplica:
         if model_name == EMBEDDER:
             self._following = await SpokenVersions(home, methods).start()
         self._server = model_server(methods, mesh_token(home))
-        host = host or ray.util.get_node_ip_address()
+        host = replica_host(host)
         port = await self._server.start(f"{host}:0")
         self._announcer = Announcer(
             self._server,

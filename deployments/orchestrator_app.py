@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 
 from recmesh.deployments.address_book import AddressBookClient, Role
@@ -25,6 +24,7 @@ from recmesh.deployments.orchestrator_server import (
     OrchestratorServer,
     colocated_models,
 )
+from recmesh.deployments.ray_loopback import replica_host
 from recmesh.deployments.replica_scaling import INFLIGHT, deployment_options
 from recmesh.deployments.telemetry import telemetry
 from recmesh.orchestrator.attribution_token import AttributionTokens
@@ -108,7 +108,7 @@ class OrchestratorReplica:
             ),
             name="follow-replicas",
         )
-        host = host or ray.util.get_node_ip_address()
+        host = replica_host(host)
         port = await self._orchestrator.start(f"{host}:0")
         self._announcer = Announcer(
             self._orchestrator.server,

@@ -16,6 +16,10 @@ from ray import serve
 from ray.exceptions import AuthenticationError
 from ray.serve.config import ProxyLocation
 
+from recmesh.deployments.ip_address import LOOPBACK
+from recmesh.deployments.mesh_record import running_mesh
+from recmesh.deployments.ray_loopback import stay_on_loopback
+from recmesh.deployments.ray_tls import are_set, speaks_tls, tls_variables
 from recmesh.storage.errors import UnavailableError
 from recmesh.storage.home import Home
 
@@ -45,6 +49,20 @@ def _token_file(home: Home) -> Path:
     return home.run / "ray-token"
 
 
+def _make_token(home: Home, *, joined: bool) -> None:
+    """``joined``: commands find it in the home folder."""
+    token = secrets.token_hex(32)
+    if not joined:
+        # The file is the mesh's that may run here meanwhile.
+        os.environ["RAY_AUTH_TOKEN"] = token
+        return
+    file = _token_file(home)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(token)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+
+
 def _environment_has_token() -> bool:
     return any(variable in os.environ for variable in TOKEN_VARIABLES)
 
@@ -58,16 +76,14 @@ def start_cluster(
 ) -> str:
     """Starts a cluster that ends with this process, however it ends. Returns its address.
 
-    Only who can read the home folder can join it. ``num_cpus`` 0 is this machine's, at least
-    2: replicas reserve fractions of them. Not ``serving``, it is for tasks only;
-    ``object_store_bytes`` is for what they share.
+    It listens on the loopback alone, and only who can read the home folder can join it.
+    ``num_cpus`` 0 is this machine's, at least 2: replicas reserve fractions of them. Not
+    ``serving``, it is for this process' tasks only, and nobody joins; ``object_store_bytes`` is for
+    what they share.
     """
     if not _environment_has_token():
-        token = _token_file(home)
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+        _make_token(home, joined=serving)
+    stay_on_loopback()
     with _own_signals():
         context = ray.init(
             address="local",
@@ -77,7 +93,7 @@ def start_cluster(
             log_to_driver=False,
             logging_level=logging.ERROR,
             namespace=NAMESPACE,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
         )
     if serving:
         _start_serve()
@@ -90,10 +106,20 @@ def join_cluster(home: Home, address: str, *, serving: bool = True) -> None:
     ``serving``: Serve is to run on it.
 
     Raises:
-        UnavailableError: there is none, or it does not take the token.
+        UnavailableError: there is none, it does not take the token, or speaks TLS and this
+            process cannot.
     """
     if not _environment_has_token() and _token_file(home).is_file():
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file(home))
+    mesh = running_mesh(home)
+    if mesh is not None and mesh.own_cluster and mesh.ray_address == address:
+        if speaks_tls(mesh) and not are_set(tls_variables(home)):
+            # Ray would try for minutes.
+            raise UnavailableError(
+                f"the Ray cluster at {address} speaks TLS, and this process imported Ray without "
+                "its certificate: import recmesh.deployments first, while the mesh runs"
+            )
+        stay_on_loopback()
     try:
         _reach(address)
         with _own_signals():

@@ -43,6 +43,8 @@ def test_the_same_versions_as_in_this_process(
         check=False,
     )
     assert on_ray.stdout, on_ray.stderr
+    # Ray's token there is the mesh's, which may run meanwhile.
+    assert not (home / "run" / "ray-token").exists()
     monkeypatch.setenv("RECMESH_HOME", str(other))
     here = CliRunner().invoke(app, words)
     assert outcomes(on_ray.stdout) == outcomes(here.stdout)

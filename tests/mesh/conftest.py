@@ -87,6 +87,18 @@ class RunningMesh:
                     found.append(process)
         return found
 
+    def listening(self) -> dict[str, set[str]]:
+        """Where the mesh's processes, with all that they started, listen: hosts by process."""
+        hosts: dict[str, set[str]] = {}
+        holder = psutil.Process(self.record["pid"])
+        for process in [holder, *holder.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for socket in process.net_connections("tcp"):
+                    if socket.status == psutil.CONN_LISTEN:
+                        host = socket.laddr.ip.removeprefix("::ffff:")
+                        hosts.setdefault(process.name(), set()).add(host)
+        return hosts
+
 
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:

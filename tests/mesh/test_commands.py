@@ -27,7 +27,13 @@ def test_status_tells_every_application(mesh: RunningMesh) -> None:
         assert states[name]["state"] == "RUNNING"
         (replica,) = states[name]["replicas"]
         assert replica["version"] == store.live_version(name)
-        assert replica["address"].startswith("127.0.0.1:"), "only the edge may be seen from outside"
+
+
+def test_nothing_listens_where_other_machines_reach_it(mesh: RunningMesh) -> None:
+    listening = mesh.listening()
+    assert {"gcs_server", "raylet", "milvus", "envoy"} < set(listening)
+    assert len([name for name in listening if name.startswith("ray::ServeReplica")]) > 1
+    assert set().union(*listening.values()) == {"127.0.0.1"}, listening
 
 
 def test_call_answers_for_scripts(mesh: RunningMesh) -> None:

@@ -12,6 +12,7 @@ from ssl import create_default_context
 import grpc
 import pytest
 
+from recmesh.deployments.development_credentials import DevelopmentCredentials, Pair
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG
 from recmesh.v1 import model_pb2, model_pb2_grpc
 from tests.mesh.conftest import RunningMesh
@@ -51,6 +52,33 @@ def test_commands_and_curl_are_answered_and_strangers_are_not(secure: RunningMes
     )
     with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
         assert json.loads(answer.read())["recommendations"]
+
+
+def test_ray_answers_nobody_without_its_own_certificate(secure: RunningMesh) -> None:
+    made = DevelopmentCredentials(secure.home.credentials)
+    token = (secure.home.run / "ray-token").read_text()
+
+    def asked(pair: Pair | None) -> grpc.StatusCode:
+        address = secure.record["ray_address"]
+        with _to_ray(address, made.ray, pair) as channel:
+            alive = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+            try:
+                alive(b"", timeout=10, metadata=[("authorization", f"Bearer {token}")])
+            except grpc.RpcError as error:
+                return error.code()
+        return grpc.StatusCode.OK
+
+    assert asked(made.ray) is grpc.StatusCode.OK
+    assert asked(made.caller("operator")) is grpc.StatusCode.UNAVAILABLE
+    assert asked(None) is grpc.StatusCode.UNAVAILABLE
+
+
+def _to_ray(address: str, server: Pair, client: Pair | None) -> grpc.Channel:
+    if client is None:
+        return grpc.insecure_channel(address)
+    files = (server.certificate, client.key, client.certificate)
+    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+    return grpc.secure_channel(address, credentials)
 
 
 def test_replicas_answer_nobody_past_the_edge_and_redeployed_ones_neither(

@@ -58,6 +58,27 @@ def test_what_ends_soon_is_made_anew_by_the_same_authority(
     assert changed == {"edge.pem", "edge.key", "callers/feed.pem", "callers/feed.key"}
 
 
+def test_rays_certificate_is_its_own_authority_and_outlives_a_mesh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = DevelopmentCredentials(tmp_path / "c")
+    made.make_ray()
+    before = contents(tmp_path)
+    assert set(before) == {"c/ray.pem", "c/ray.key"}
+    assert made.ray.key.stat().st_mode & 0o777 == 0o600
+    own = x509.load_pem_x509_certificate(made.ray.certificate.read_bytes())
+    own.verify_directly_issued_by(own)
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert list(map(str, names.get_values_for_type(x509.IPAddress))) == ["127.0.0.1"]
+    made.make(FEED, "")  # as every hour, while Ray has read it
+    made.make_ray()
+    assert before.items() <= contents(tmp_path).items()
+    monkeypatch.setattr(development_credentials, "RAY_RENEW_DAYS", 4000)
+    made.make_ray()
+    assert contents(tmp_path)["c/ray.pem"] != before["c/ray.pem"]
+
+
 def test_another_identity_or_authority_makes_another_certificate(tmp_path: Path) -> None:
     made = DevelopmentCredentials(tmp_path)
     made.make(FEED, "")
