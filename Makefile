@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test gates kubernetes bench bench-index bench-models bench-slate bench-tuning sbom audit chaos trained clean
+.PHONY: help run test gates kubernetes bench bench-index bench-models bench-slate bench-tuning sbom audit chaos chaos-nodes trained clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -84,6 +84,9 @@ audit: $(AUDITORS) ## Known vulnerabilities of what is pinned; asks PyPI
 chaos: trained ## Break each part of a mesh with two orchestrators in turn, under load
 	@RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2 $(BIN)/recmesh up --detach
 	@$(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; $(BIN)/recmesh down; exit $$ended
+
+chaos-nodes: trained ## Lose a node of a mesh on several, and set another's clock, under load
+	@$(BIN)/python -m benchmarks.node_faults $(BENCH)
 
 clean: ## Forget data, models and logs (not the virtual environment)
 	rm -rf .recmesh

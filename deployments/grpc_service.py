@@ -113,27 +113,26 @@ def _gated(handle: Any, gate: PriorityGate) -> Any:
     """Calls take their turn before anything is done for them."""
 
     async def take_turn(raw: bytes, context: Context) -> bytes:
+        given_s = _given_s(context)
         await gate.enter(_priority(context), _remaining_s(context))
-        remaining_s = _remaining_s(context)
-        given_s = _given_s(context, remaining_s)
-        ends_s = time.monotonic() + min(remaining_s, given_s)
+        begun_s = time.monotonic()
         try:
             answer: bytes = await handle(raw, context)
             return answer
         finally:
-            # Over or not: what was cancelled for its deadline took all of its time.
-            gate.leave(1.0 - (ends_s - time.monotonic()) / given_s)
+            # Answered or not: what was cancelled for its deadline took its time, too.
+            gate.leave((time.monotonic() - begun_s) / given_s)
 
     return take_turn
 
 
-def _given_s(context: Context, remaining_s: float) -> float:
+def _given_s(context: Context) -> float:
     """The whole of a call's time, when it reached the edge: it may have waited since."""
     text = str(said(context.invocation_metadata(), GIVEN_KEY))
     try:
         given_s = int(text[:-1]) * UNITS_S[text[-1:]]
     except (ValueError, KeyError):
-        given_s = remaining_s
+        given_s = _remaining_s(context)
     return max(min(given_s, MOST_TIME_S), LEAST_TIME_S)
 
 

@@ -1,10 +1,11 @@
 """How many requests one process works on at once, learned from how much of their time they take.
 
 A process cannot tell what it has too little of: its own CPU, that of the models on the same
-machine, or a model's. What it can tell is how much of a request's time its answer took. While half
-of the requests take less than half of theirs, there is room; once they take more, the next ones
-would be answered too late, and work on those is lost. A model that hangs does not look like this
-for long: its circuit breaker opens.
+machine, or a model's. What it can tell is how much of a request's time the work on it took, from
+its turn to its answer. While half of the requests take less than a quarter of theirs, there is
+room; where they take more, too many are worked on at once, and each is done later without more of
+them being done. What waits for its turn has that quarter again, and the slowest their double. A
+model that hangs does not look like this for long: its circuit breaker opens.
 
 Additive increase and multiplicative decrease (Chiu, Jain: *Analysis of the increase and decrease
 algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Nichols,
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 import statistics
 
-TARGET_SHARE = 0.5
-"""Of a request's time that its answer may take, by the median of a window."""
-FEWEST, MOST, FIRST = 4, 512, 32
+TARGET_SHARE = 0.25
+"""Of a request's time that the work on it may take, by the median of a window."""
+FEWEST, MOST, FIRST = 2, 512, 16
 DECREASE = 0.8
 INCREASE = 1
 LEAST_WINDOW = 8
@@ -40,7 +41,7 @@ class AdaptiveLimit:
             self._most_seen = requests
 
     def answered(self, share: float) -> None:
-        """An answer took such a share of its request's time; 1 and more: it came too late."""
+        """Work on a request took such a share of its time."""
         self._shares.append(share)
         # A round: those who were there when the limit changed are through.
         if len(self._shares) < max(LEAST_WINDOW, self.at_once):

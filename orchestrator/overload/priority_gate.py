@@ -7,6 +7,7 @@ has cost nearly nothing: work is spent on requests that will be answered in time
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from typing import NoReturn
 
@@ -14,6 +15,10 @@ from recmesh.orchestrator.overload.adaptive_limit import AdaptiveLimit
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import OverloadedError
 
+MOST_WAITING = 128
+"""For a turn, of one process: their patience ends long before so many would have had one."""
+RESERVED_SHARE = 0.5
+"""Of the limit, beyond it, for critical requests alone: few come, and none waits for others' work."""
 PATIENCE_S = 0.5
 """The longest wait for a turn."""
 PATIENCE_SHARE = {Priority.CRITICAL: 0.5, Priority.NORMAL: 0.25, Priority.BATCH: 0.1}
@@ -25,8 +30,9 @@ Turn = asyncio.Future[None]
 class PriorityGate:
     """Belongs to one event loop. A :meth:`leave` follows every :meth:`enter` that returned."""
 
-    def __init__(self, limit: AdaptiveLimit) -> None:
+    def __init__(self, limit: AdaptiveLimit, most_waiting: int = MOST_WAITING) -> None:
         self.limit = limit
+        self._most_waiting = most_waiting
         self.working = 0
         """Requests that were let in and have not left."""
         self.shed: Counter[Priority] = Counter()
@@ -37,16 +43,16 @@ class PriorityGate:
         """Returns when the request may be worked on.
 
         Args:
-            priority: as many wait as work; one more takes the place of a less important one.
+            priority: one more than may wait takes the place of a less important one.
             remaining_s: until its deadline.
 
         Raises:
             OverloadedError: its turn did not come.
         """
-        if self.working < self.limit.at_once and not self._first():
+        if self._has_room(priority) and not self._waits(priority):
             self._let_in()
             return
-        if sum(map(len, self._waiting.values())) >= self.limit.at_once:
+        if sum(map(len, self._waiting.values())) >= self._most_waiting:
             self._make_room(priority)
         turn: Turn = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(turn)
@@ -65,26 +71,32 @@ class PriorityGate:
             raise
 
     def leave(self, share: float | None = None) -> None:
-        """A request that was let in is done; its answer took a ``share`` of its time.
+        """A request that was let in is done; the work on it took a ``share`` of its time.
 
         None: it was given up, which says nothing of how long it would have taken.
         """
         if share is not None:
             self.limit.answered(share)
         self.working -= 1
-        while self.working < self.limit.at_once and (waiting := self._first()):
-            turn = waiting.popleft()
-            if not turn.done():
-                self._let_in()
-                turn.set_result(None)
+        for priority, waiting in self._waiting.items():
+            while waiting and self._has_room(priority):
+                turn = waiting.popleft()
+                if not turn.done():
+                    self._let_in()
+                    turn.set_result(None)
 
     def _let_in(self) -> None:
         self.working += 1
         self.limit.working(self.working)
 
-    def _first(self) -> deque[Turn] | None:
-        """Those who wait and are most important."""
-        return next((waiting for waiting in self._waiting.values() if waiting), None)
+    def _has_room(self, priority: Priority) -> bool:
+        """Whether one more of these may be worked on: critical ones find room where others wait."""
+        beyond = RESERVED_SHARE * self.limit.at_once if priority is Priority.CRITICAL else 0.0
+        return self.working < self.limit.at_once + math.ceil(beyond)
+
+    def _waits(self, priority: Priority) -> bool:
+        """Whether anybody does who is as important."""
+        return any(self._waiting[other] for other in Priority if other <= priority)
 
     def _make_room(self, priority: Priority) -> None:
         for less in reversed(Priority):

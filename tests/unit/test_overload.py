@@ -42,7 +42,7 @@ def test_it_grows_only_where_it_binds_and_answers_have_time_left() -> None:
 
 
 def test_late_answers_lower_it_from_what_there_was_and_never_to_nothing() -> None:
-    found = AdaptiveLimit()
+    found = limit(32)
     assert window(found, 0.9, working=20) == 16
     for _ in range(50):
         window(found, 0.9, working=found.at_once)
@@ -86,8 +86,7 @@ async def test_up_to_the_limit_nobody_waits() -> None:
 async def test_the_important_go_first_and_then_the_earlier() -> None:
     gate = PriorityGate(limit(1))
     await gate.enter(NORMAL, 1.0)
-    gate.limit.at_once = 10  # So many may wait.
-    gate.working = 10
+    gate.limit.at_once, gate.working = 10, 15
     came: list[str] = []
 
     async def asks(name: str, priority: Priority) -> None:
@@ -97,12 +96,30 @@ async def test_the_important_go_first_and_then_the_earlier() -> None:
     asked = [("b", BATCH), ("n1", NORMAL), ("n2", NORMAL), ("c", CRITICAL)]
     tasks = [asyncio.create_task(asks(*one)) for one in asked]
     await asyncio.sleep(0)
-    for _ in asked:
+    for _ in range(9):
         gate.leave()
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     assert came == ["c", "n1", "n2", "b"]
     assert gate.working == 10
+
+
+async def test_critical_ones_find_room_where_others_wait() -> None:
+    gate = PriorityGate(limit(2))
+    for _ in range(2):
+        await gate.enter(NORMAL, 1.0)
+    waiting = asyncio.create_task(gate.enter(NORMAL, 10.0))
+    await asyncio.sleep(0)
+    await gate.enter(CRITICAL, 1.0)
+    assert gate.working == 3
+    with pytest.raises(OverloadedError):
+        await gate.enter(CRITICAL, 0.004)
+    gate.leave()
+    await asyncio.sleep(0)
+    assert not waiting.done(), "the place was one for critical requests"
+    gate.leave()
+    await waiting
+    assert gate.working == 2
 
 
 async def test_who_waits_too_long_is_turned_away_and_leaves_no_trace() -> None:
@@ -116,11 +133,11 @@ async def test_who_waits_too_long_is_turned_away_and_leaves_no_trace() -> None:
 
 
 async def test_an_important_one_takes_the_place_of_the_least_important() -> None:
-    gate = PriorityGate(limit(1))
+    gate = PriorityGate(limit(1), most_waiting=1)
     await gate.enter(NORMAL, 1.0)
+    await gate.enter(CRITICAL, 1.0)
     batch = asyncio.create_task(gate.enter(BATCH, 10.0))
     await asyncio.sleep(0)
-    # One waits already, which is as many as work.
     critical = asyncio.create_task(gate.enter(CRITICAL, 10.0))
     with pytest.raises(OverloadedError):
         await batch
@@ -129,7 +146,7 @@ async def test_an_important_one_takes_the_place_of_the_least_important() -> None
     gate.leave()
     await critical
     assert gate.shed == {BATCH: 1, CRITICAL: 1}
-    assert gate.working == 1
+    assert gate.working == 2
 
 
 async def test_who_gives_up_frees_the_place_they_got() -> None:
@@ -155,7 +172,7 @@ async def test_no_place_is_lost_whatever_happens() -> None:
             await gate.enter(Priority(number % 3), 0.02 + 0.001 * (number % 7))
         except OverloadedError:
             return False
-        assert gate.working <= 3
+        assert gate.working <= 5
         try:
             await asyncio.sleep(0.001 * (number % 4))
         finally:
