@@ -4,8 +4,8 @@
     python -m benchmarks.upgrade_rehearsal --rate 30 --model nlp --json
 
 Starts the mesh of ``RECMESH_HOME`` with two orchestrators from a copy of this code, asks it at
-random times, changes the copy as a release does and gives ``recmesh up`` again, then deploys a
-version of the model that its owner has just published, and rolls that back. Ends with 1 when a
+random times, changes the copy as a release does and rolls out one part after another, then deploys
+a version of the model that its owner has just published, and rolls that back. Ends with 1 when a
 request fails or a page lacks anything.
 """
 
@@ -25,7 +25,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +37,7 @@ from recmesh.storage.home import Home
 
 CODE = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".venv", ".git", ".recmesh", "build", "*_cache", "__pycache__")
+PARTS = ("catalog", "cf", "behavioral", "nlp", "network", "orchestrator")
 CHANGED = "orchestrator/recommend.py"
 SECOND_S = 1.0
 
@@ -74,6 +74,8 @@ class Release:
             env={
                 **os.environ,
                 "PYTHONPATH": str(self._code / ".editable"),
+                # Old and new replicas run side by side for a while.
+                "RECMESH_RAY__NUM_CPUS": "8",
                 "RECMESH_ORCHESTRATOR__MIN_REPLICAS": "2",
                 "RECMESH_ORCHESTRATOR__MAX_REPLICAS": "2",
             },
@@ -86,11 +88,11 @@ class Release:
 
 
 def published(home: Home, model: str) -> str:
-    """A version of the model that differs by rounding, as if its owner had trained it again."""
+    """A version of the model that ranks nearly alike, as if its owner had trained it again."""
     store = ArtifactStore(home.artifacts)
     live = store.load(model, "")
     tensors = {
-        name: values * np.float32(1.0001) if values.dtype == np.float32 else values
+        name: values * values.dtype.type(1.01) if values.dtype.kind == "f" else values
         for name, values in live.tensors.items()
     }
     return store.publish(live.card, tensors, live.strings, live=False)
@@ -127,7 +129,8 @@ async def run(chosen: argparse.Namespace, release: Release) -> list[Step]:
     options: dict[str, Any] = {"channels": 4, "deadline_s": chosen.deadline_s}
     version = published(asked.home, chosen.model)
     steps: list[tuple[str, Sequence[str]]] = [
-        ("recmesh up, a new release", ("up", "--detach")),
+        # One after another: replicas that start want cores, and all at once want many.
+        *((f"recmesh up {part}, a new release", ("up", part)) for part in PARTS),
         (
             f"recmesh model deploy {chosen.model}",
             ("model", "deploy", chosen.model, "--version", version),
@@ -178,7 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rate", type=float, default=10.0, help="requests a second")
+    parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
     parser.add_argument("--before", type=float, default=10.0, help="seconds before and after")
     parser.add_argument("--model", default="cf")
     parser.add_argument("--deadline-s", type=float, default=1.0)
