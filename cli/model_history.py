@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.model_list import moment
@@ -43,7 +43,7 @@ def history_command(
     if as_json:
         typer.echo(json.dumps([asdict(change) for change in found]))
         return
-    table = Table("", "at", "by", "did", "version", "stage", "detail")
+    table = Table("", "at", "by", "did", Column("version", no_wrap=True), "stage", "detail")
     for change in found:
         stages = [stage for stage in (change.from_stage, change.to_stage) if stage]
         table.add_row(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.written_data import mesh_config
@@ -47,7 +47,9 @@ def list_command(
     if not found:
         typer.echo("no version yet; make one: recmesh train")
         return
-    table = Table("model", "stage", "version", "owner", "contact", "registered")
+    table = Table(
+        "model", "stage", Column("version", no_wrap=True), "owner", "contact", "registered"
+    )
     for one in found:
         table.add_row(
             one.model, one.stage, one.version, one.owner, one.contact, moment(one.registered_at)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 
 from recmesh.cli.clear_errors import clear_errors
 from recmesh.cli.policy_plot import plot_command
@@ -53,7 +53,14 @@ def list_command(as_json: AsJson = False) -> None:
     if not found:
         typer.echo("no version yet: the configured file serves; make one: recmesh tune")
         return
-    table = Table("", "version", "surface", "rule", "measured", "made")
+    table = Table(
+        "",
+        Column("version", no_wrap=True),
+        "surface",
+        Column("rule", overflow="fold"),
+        "measured",
+        "made",
+    )
     for one in found:
         measured = ", ".join(f"{name} {value:.3f}" for name, value in one["metrics"].items())
         marks = "live" if one["live"] else ""
