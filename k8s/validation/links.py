@@ -143,11 +143,14 @@ def _alerts(manifest: Manifest) -> Iterator[str]:
 
 
 def _sources(pod: PodTemplate, manifests: Sequence[Manifest]) -> Iterator[str]:
-    maps = _names(manifests, "ConfigMap")
-    secrets = _names(manifests, "Secret") | BY_REFERENCE
-    secrets |= {m["spec"]["secretName"] for m in manifests if m.get("kind") == "Certificate"}
+    claim = "PersistentVolumeClaim"
+    known = {kind: _names(manifests, kind) for kind in ("ConfigMap", "Secret", claim)}
+    known["Secret"] |= BY_REFERENCE
+    known["Secret"] |= {
+        m["spec"]["secretName"] for m in manifests if m.get("kind") == "Certificate"
+    }
     for kind, name in _referred(pod.spec):
-        if name not in (maps if kind == "ConfigMap" else secrets):
+        if name not in known[kind]:
             yield f"there is no {kind} {name}"
     account = pod.spec.get("serviceAccountName", "default")
     if account not in _names(manifests, "ServiceAccount"):
@@ -166,6 +169,8 @@ def _referred(value: Any) -> Iterator[tuple[str, str]]:
                 yield "Secret", below["name"]
             elif key == "secret" and isinstance(below, dict):
                 yield "Secret", below.get("secretName", below.get("name", ""))
+            elif key == "persistentVolumeClaim":
+                yield "PersistentVolumeClaim", below["claimName"]
             else:
                 yield from _referred(below)
 

@@ -145,6 +145,7 @@ BROKEN = [
     Broken("RoleBinding", "recmesh-viewer", "binds everybody", _put("subjects.0.name", "system:authenticated"), "is for everybody"),
     Broken("CronJob", "recmesh-retrain", "a command that is none", _put("spec.jobTemplate.spec.template.spec.containers.0.args.8", "retrian"), "retrian"),
     Broken("CronJob", "recmesh-tune", "an option that is none", _put("spec.jobTemplate.spec.template.spec.containers.0.args.10", "--trails=2000"), "trails"),
+    Broken("CronJob", "recmesh-backup", "a home that is not there", _put("spec.jobTemplate.spec.template.spec.volumes.1.persistentVolumeClaim.claimName", "homes"), "PersistentVolumeClaim homes"),
     Broken("CronJob", "recmesh-toolbox", "a policy that is none", _put("spec.concurrencyPolicy", 3), "concurrencyPolicy"),
     Broken("PodMonitor", "recmesh-ray", "a port that no pod has", _put("spec.podMetricsEndpoints.0.port", "prometheus"), "has no port prometheus"),
     Broken("PodMonitor", "recmesh-edge", "unknown field", _put("spec.interval", "15s"), "interval"),
