@@ -94,7 +94,11 @@ class SeveralNodes:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
             "LD_PRELOAD": str(FAKETIME),
+            # Ray takes it away from workers otherwise, and puts its own in its place
+            # unless the starting process says something of it.
+            "RAY_LD_PRELOAD_ON_WORKERS": "1",
         }
+        os.environ.setdefault("LD_PRELOAD", "")
         raylet = self._cluster.add_node(
             num_cpus=CPUS_A_NODE,
             object_store_memory=OBJECT_STORE_BYTES,
