@@ -85,7 +85,7 @@ chaos: trained ## Break each part of a mesh with two orchestrators in turn, unde
 	@RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2 $(BIN)/recmesh up --detach
 	@$(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; $(BIN)/recmesh down; exit $$ended
 
-chaos-nodes: trained ## Lose a node of a mesh on several, and set another's clock, under load
+chaos-nodes: trained ## Lose a node of a mesh on several, under load
 	@$(BIN)/python -m benchmarks.node_faults $(BENCH)
 
 clean: ## Forget data, models and logs (not the virtual environment)

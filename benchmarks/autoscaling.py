@@ -70,7 +70,7 @@ async def watched(cluster: SeveralNodes, looks: list[tuple[float, dict[str, int]
     loop = asyncio.get_running_loop()
     while True:
         counts = await asyncio.to_thread(
-            lambda: {model: cluster.replicas(f"model-{model}") for model in MODELS}
+            lambda: {model: cluster.replicas(f"model-{model}:") for model in MODELS}
         )
         looks.append((loop.time(), counts))
         await asyncio.sleep(LOOK_EVERY_S)

@@ -143,10 +143,10 @@ async def suffer(case: Case, run: LoadRun, mesh: MeshProcesses, chosen: argparse
 def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     """Holds what was measured against the case's limits."""
     first, second, *rest = rows
-    whole = [not _failed([row]) and row.total.degraded_share == 0.0 for row in rest]
+    whole = [not failed_calls([row]) and row.total.degraded_share == 0.0 for row in rest]
     after = lasting_from(whole)
     hit = [second, *rest]
-    failed, requests = _failed(hit), sum(row.total.requests for row in hit)
+    failed, requests = failed_calls(hit), sum(row.total.requests for row in hit)
     broken = []
     if sum(failed.values()) > case.most_failed * second.total.requests:
         broken.append(f"{sum(failed.values())} failed, at most {case.most_failed:.1%}")
@@ -155,7 +155,7 @@ def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     limit_ms = second.deadline_ms + LATE_MS
     if case.most_failed < 1.0 and (second.total.p99_ms is None or second.total.p99_ms > limit_ms):
         broken.append(f"p99 above {limit_ms:.0f} ms")
-    if _failed([first]) or first.total.degraded_share:
+    if failed_calls([first]) or first.total.degraded_share:
         broken.append("not whole before the fault")
     return Seen(
         case=case.name,
@@ -170,7 +170,8 @@ def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     )
 
 
-def _failed(rows: Sequence[LoadRow]) -> Counter[str]:
+def failed_calls(rows: Sequence[LoadRow]) -> Counter[str]:
+    """Requests that got no page, by code."""
     found: Counter[str] = Counter()
     for row in rows:
         found.update({code: n for code, n in row.total.codes.items() if code != "OK"})
@@ -219,8 +220,8 @@ async def run(chosen: argparse.Namespace, known: Sequence[Case]) -> list[Seen]:
     return seen
 
 
-def options(about: str | None) -> argparse.Namespace:
-    """What a run was asked for."""
+def options(about: str | None) -> argparse.ArgumentParser:
+    """What a run may be asked for."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -232,7 +233,7 @@ def options(about: str | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", help="this fault; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    return parser
 
 
 def show(seen: Sequence[Seen], *, as_json: bool) -> NoReturn:
@@ -249,5 +250,5 @@ def show(seen: Sequence[Seen], *, as_json: bool) -> NoReturn:
 
 
 if __name__ == "__main__":
-    asked_for = options(__doc__)
+    asked_for = options(__doc__).parse_args()
     show(asyncio.run(run(asked_for, matrix(Home.from_environment()))), as_json=asked_for.json)

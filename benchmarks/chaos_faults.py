@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import psutil
 
+from benchmarks.own_command import command
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.home import Home
 
@@ -172,25 +171,14 @@ class Poisoned(Fault):
             for name, values in live.tensors.items()
         }
         version = store.publish(live.card, tensors, live.strings, live=False)
-        _model("deploy", self.part, "--version", version)
+        command("model", "deploy", self.part, "--version", version)
         try:
             yield
         finally:
-            _model("rollback", self.part)
+            command("model", "rollback", self.part)
 
 
 def _go_on(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGCONT)
-
-
-def _model(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "recmesh.cli.main", "model", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)

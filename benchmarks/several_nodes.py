@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any, Self
 import psutil
 from ray.cluster_utils import Cluster
 
+from benchmarks.own_command import command
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -46,6 +45,15 @@ class RayNode:
                     found += [process, *process.children(recursive=True)]
         return found
 
+    def replicas(self, application: str = "") -> int:
+        """Processes of an application's replicas on it; empty: of all."""
+        title = f"ray::ServeReplica:{application}"
+        found = 0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += title in " ".join(process.cmdline())
+        return found
+
     def lose(self) -> None:
         """Ends it as a machine ends that loses its power."""
         for process in self.processes():
@@ -60,9 +68,10 @@ class RayNode:
 class SeveralNodes:
     """A cluster; ends with the context."""
 
-    def __init__(self, nodes: int) -> None:
-        """``nodes`` besides the head."""
+    def __init__(self, nodes: int, *, clocks: bool = False) -> None:
+        """``nodes`` besides the head; ``clocks``: theirs can be set, which makes them slow."""
         self._count = nodes
+        self._clocks = clocks
         self._folder = TemporaryDirectory(prefix="recmesh-nodes-")
         self._cluster: Any = None
         self.nodes: list[RayNode] = []
@@ -102,7 +111,7 @@ class SeveralNodes:
         raylet = self._cluster.add_node(
             num_cpus=CPUS_A_NODE,
             object_store_memory=OBJECT_STORE_BYTES,
-            env_vars=variables if FAKETIME.exists() else {},
+            env_vars=variables if self._clocks else {},
         )
         node = RayNode(raylet, clock)
         self.nodes.append(node)
@@ -122,13 +131,7 @@ class SeveralNodes:
 
     def replicas(self, application: str) -> int:
         """Processes of an application's replicas, on all nodes."""
-        title = f"ray::ServeReplica:{application}:"
-        found = 0
-        for node in self.nodes:
-            for process in node.processes():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    found += title in " ".join(process.cmdline())
-        return found
+        return sum(node.replicas(application) for node in self.nodes)
 
     def __exit__(
         self,
@@ -140,24 +143,13 @@ class SeveralNodes:
         self._folder.cleanup()
 
 
-def command(*arguments: str, **variables: str) -> None:
-    """A command of ours; ends the run where it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "recmesh.cli.main", *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"recmesh {' '.join(arguments)}: {done.stderr or done.stdout}")
-
-
 @contextmanager
-def mesh_on_nodes(nodes: int, config: Path = DEFAULT_CONFIG) -> Iterator[SeveralNodes]:
+def mesh_on_nodes(
+    nodes: int, config: Path = DEFAULT_CONFIG, *, clocks: bool = False
+) -> Iterator[SeveralNodes]:
     """The mesh of ``RECMESH_HOME`` with two orchestrators, on nodes of its own while the context is
-    open."""
-    with SeveralNodes(nodes) as cluster:
+    open; ``clocks``: of the nodes can be set."""
+    with SeveralNodes(nodes, clocks=clocks) as cluster:
         command(
             *("up", "--detach", "--config", str(config)),
             RECMESH_RAY__ADDRESS=cluster.address,

@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
+from benchmarks.chaos import failed_calls
+from benchmarks.own_command import command
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
@@ -68,23 +68,15 @@ class Release:
 
     def command(self, *arguments: str) -> None:
         """One of ours; ends the run where it fails."""
-        done = subprocess.run(
-            [sys.executable, "-m", "recmesh.cli.main", *arguments],
+        command(
+            *arguments,
             cwd=self._code,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(self._code / ".editable"),
-                # Old and new replicas run side by side for a while.
-                "RECMESH_RAY__NUM_CPUS": "8",
-                "RECMESH_ORCHESTRATOR__MIN_REPLICAS": "2",
-                "RECMESH_ORCHESTRATOR__MAX_REPLICAS": "2",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+            PYTHONPATH=str(self._code / ".editable"),
+            # Old and new replicas run side by side for a while.
+            RECMESH_RAY__NUM_CPUS="8",
+            RECMESH_ORCHESTRATOR__MIN_REPLICAS="2",
+            RECMESH_ORCHESTRATOR__MAX_REPLICAS="2",
         )
-        if done.returncode:
-            raise SystemExit(f"recmesh {' '.join(arguments)}: {done.stderr or done.stdout}")
 
 
 def published(home: Home, model: str) -> str:
@@ -105,17 +97,12 @@ async def asked_during(load: LoadRun, rate: float, name: str, done: asyncio.Task
     while not done.done():
         rows += await load.profile([Segment(rate, SECOND_S)], name, lambda *_: None)
     await done
-    failed: dict[str, int] = {}
-    for row in rows:
-        for code, n in row.total.codes.items():
-            if code != "OK":
-                failed[code] = failed.get(code, 0) + n
     slowest = [row.total.p99_ms for row in rows]
     return Step(
         name=name,
         seconds=time.monotonic() - begun_s,
         requests=sum(row.total.requests for row in rows),
-        failed=failed,
+        failed=dict(failed_calls(rows)),
         degraded=sum(
             round(row.total.degraded_share * row.total.codes.get("OK", 0)) for row in rows
         ),
