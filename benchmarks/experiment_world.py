@@ -76,6 +76,23 @@ CALLERS = 8
 DRAWS = 500
 ALPHA = 0.05
 INTERLEAVED_SHARE = 0.1
+PATIENCE = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "recmesh.v1.RecommendationService"}],
+                "retryPolicy": {
+                    "maxAttempts": 5,
+                    "initialBackoff": "0.2s",
+                    "maxBackoff": "5s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+"""A doctor whose page is refused on a busy machine asks again: what is measured is every page."""
 MODELS = ("cf", "network")
 ARMS = """
 [[arms]]
@@ -147,6 +164,11 @@ class World:
             np.full(n * slots, self.truth.days),
         )
         return np.where(items < 0, 0.0, found.reshape(n, slots))
+
+
+def asking(address: str) -> grpc.aio.Channel:
+    """A channel to the mesh whose callers wait until it has time for them."""
+    return grpc.aio.insecure_channel(address, [("grpc.service_config", PATIENCE)])
 
 
 class Callers:
@@ -257,7 +279,7 @@ async def serve(world: World, folder: Path, freshness: float) -> tuple[Int64, In
     treatment = ExperimentStore(home.experiments).read().experiment("freshness").arms[1].policy
     async with (
         local_mesh(home, DEFAULT_POLICY, "127.0.0.1:0") as mesh,
-        grpc.aio.insecure_channel(mesh.address) as channel,
+        asking(mesh.address) as channel,
     ):
         callers = Callers(world, channel)
         own, policies = await callers.pages()

@@ -23,10 +23,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import numpy as np
 
-from benchmarks.experiment_world import SLOTS, Callers, Float64, Int64, World, made_home
+from benchmarks.experiment_world import (
+    SLOTS,
+    Callers,
+    Float64,
+    Int64,
+    World,
+    asking,
+    made_home,
+)
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.home import Home
@@ -74,7 +81,7 @@ async def served(world: World, policy: Path) -> AsyncIterator[Callers]:
     """A mesh with this policy, and who asks it."""
     async with (
         local_mesh(world.home, policy, "127.0.0.1:0") as mesh,
-        grpc.aio.insecure_channel(mesh.address) as channel,
+        asking(mesh.address) as channel,
     ):
         yield Callers(world, channel)
 

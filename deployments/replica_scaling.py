@@ -94,8 +94,9 @@ def deployment_options(
         "_internal": True,
         "autoscaling_config": scaling,
         "ray_actor_options": actor,
-        # Serve would stop old replicas before new ones answer.
-        "max_surge_percent": 100,
+        # Without, Serve would stop old replicas before new ones answer. Half of them at once, as
+        # starting takes cores from those that answer; it rounds up, so one is replaced by one.
+        "max_surge_percent": 50,
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
         # Serve sees no requests, so it has none to wait for; the server drains its own.
