@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh, lasting_from
 from benchmarks.chaos_faults import (
+    DiskFull,
     Down,
     Fault,
     Killed,
@@ -102,6 +103,7 @@ def matrix(home: Home) -> list[Case]:
     for part, title in (("milvus", MILVUS), ("writer", WRITER)):
         cases += [Case(Killed(part, title), 0.0), Case(Paused(part, title), 0.0)]
     cases += [
+        Case(DiskFull("writer", WRITER), 0.0),
         Case(Killed("Serve controller", CONTROLLER), 0.0),
         Case(Killed("address book", BOOK), 0.0),
         Case(Killed("one of two orchestrators", ORCHESTRATOR, most=1), FAILED_AT_N_PLUS_1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -97,6 +98,26 @@ class Paused(Fault):
             yield
         finally:
             _go_on(hit)
+
+
+class DiskFull(Fault):
+    """None of its files may grow any more."""
+
+    name = "disk full"
+
+    @contextmanager
+    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
+        """By RLIMIT_FSIZE, which fails writes as a full disk does."""
+        hit = [process.pid for process in self.hit(mesh)]
+        before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in hit}
+        for pid, (_, hard) in before.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            yield
+        finally:
+            for pid, limits in before.items():
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
 class _Meanwhile(Fault):

@@ -77,8 +77,11 @@ def _print_sources(console: Console, response: recommendation_pb2.RecommendRespo
     for status in response.sources:
         state = common_pb2.SourceState.Name(status.state).removeprefix("SOURCE_STATE_").lower()
         latency_ms = status.latency.ToMicroseconds() / 1000
+        detail = status.detail
+        if status.HasField("answer_age"):
+            detail += f"; what it proposed {status.answer_age.ToSeconds()} s ago stands in"
         console.print(
-            f"  {status.name:<13} {state:<12} {latency_ms:6.1f} ms  {status.detail}", style="dim"
+            f"  {status.name:<13} {state:<12} {latency_ms:6.1f} ms  {detail}", style="dim"
         )
     console.print(
         f"  {response.latency.ToMicroseconds() / 1000:.1f} ms, policy {response.versions.policy}"

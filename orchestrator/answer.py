@@ -67,14 +67,18 @@ def _attribution_token(
     )
 
 
+def _effect(status: common_pb2.SourceStatus) -> str:
+    if not status.HasField("answer_age"):
+        return "the page does without its opinion"
+    return f"the page uses what it proposed {status.answer_age.ToSeconds()} s ago"
+
+
 def _describe_state(response: recommendation_pb2.RecommendResponse, request: Admitted) -> None:
     """Sources, versions and degradations: what the page was made with, and without."""
     for name, status in request.calls.statuses.items():
         response.sources.append(status)
         if status.state != common_pb2.SOURCE_STATE_OK:
-            response.degradations.add(
-                component=name, reason=status.detail, effect="the page does without its opinion"
-            )
+            response.degradations.add(component=name, reason=status.detail, effect=_effect(status))
         elif name in request.surface.model_weights and status.version:
             response.versions.models[name] = status.version
     response.degraded = len(response.degradations) > 0

@@ -14,6 +14,7 @@ import structlog
 
 from recmesh.orchestrator.blend import UNCALIBRATED, Calibration
 from recmesh.orchestrator.circuit_breaker import CircuitBreaker
+from recmesh.orchestrator.last_answers import LastAnswers
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.model_trials.call_tally import CallTally
 from recmesh.storage.errors import RecMeshError
@@ -44,6 +45,7 @@ class ModelPanel:
     breakers: dict[str, CircuitBreaker] = field(default_factory=dict)
     tallies: dict[str, CallTally] = field(default_factory=dict)
     """Of versions beside the live ones, and of these."""
+    last_answers: LastAnswers = field(default_factory=LastAnswers)
     asked_by_arms: frozenset[str] = frozenset()
     """Who makes pages of experiments."""
     _calibrations: dict[tuple[str, str], Calibration] = field(default_factory=dict)

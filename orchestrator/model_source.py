@@ -6,6 +6,7 @@ import numpy as np
 
 from recmesh.orchestrator.admission import Admitted
 from recmesh.orchestrator.found import NOTHING, Found
+from recmesh.orchestrator.last_answers import Question
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_trials.seen import Seen
 from recmesh.v1 import common_pb2, model_pb2
@@ -50,11 +51,33 @@ async def proposals(
     return answer
 
 
+def _last_answer(
+    mesh: Mesh, request: Admitted, name: str, question: Question
+) -> model_pb2.RetrieveResponse | None:
+    last = mesh.models.last_answers.last(question)
+    if last is None:
+        return None
+    answer, age_s = last
+    described = mesh.models.descriptions.get(question.asked)
+    # Scores of another version would be read by this one's calibration.
+    if described is not None and described.version != answer.version:
+        return None
+    status = request.calls.statuses[name]
+    status.version = answer.version
+    status.answer_age.FromNanoseconds(int(age_s * 1e9))
+    return answer
+
+
 async def from_model(
     mesh: Mesh, request: Admitted, name: str, wanted: model_pb2.RetrieveRequest
 ) -> Found:
-    """A model's proposals, best first."""
+    """A model's proposals, best first; those it last made, when it does not answer."""
+    question = Question.of(request.snapshot.asked(name), wanted)
     answer = await proposals(mesh, request, name, wanted)
+    if answer is not None:
+        mesh.models.last_answers.keep(question, answer)
+    else:
+        answer = _last_answer(mesh, request, name, question)
     if answer is None:
         return NOTHING
     scores = np.array(answer.scores, np.float32)

@@ -124,6 +124,45 @@ async def test_with_every_model_down_the_floor_fills_the_page(
     assert response.degraded
 
 
+async def test_what_a_model_last_proposed_stands_in_for_it(
+    mesh: Mesh, cf: FunctionModel, behavioral: FunctionModel
+) -> None:
+    whole = await recommend(mesh, feed(), math.inf)
+    cf.failure = behavioral.failure = UnavailableError("gone")
+    response = await recommend(mesh, feed(), math.inf)
+    assert ids(response) == ids(whole)
+    assert [slot.score for slot in response.recommendations] == [
+        slot.score for slot in whole.recommendations
+    ]
+    assert response.degraded
+    (said,) = [status for status in response.sources if status.name == "cf"]
+    assert (said.state, said.version) == (common_pb2.SOURCE_STATE_UNAVAILABLE, "1")
+    assert said.HasField("answer_age")
+    assert {d.effect for d in response.degradations if d.component in ("cf", "behavioral")} == {
+        "the page uses what it proposed 0 s ago"
+    }
+
+
+@pytest.mark.parametrize("otherwise", ["another doctor", "another surface", "another version"])
+async def test_what_a_model_proposed_stands_in_for_nothing_else(
+    mesh: Mesh, cf: FunctionModel, otherwise: str
+) -> None:
+    await recommend(mesh, feed(), math.inf)
+    request = feed()
+    if otherwise == "another doctor":
+        request.user_id = "colleague"
+    elif otherwise == "another surface":
+        request.surface = "swipe"
+    else:
+        cf.version = "2"
+        await mesh.models.refresh()
+    cf.failure = UnavailableError("gone")
+    response = await recommend(mesh, request, math.inf)
+    (said,) = [status for status in response.sources if status.name == "cf"]
+    assert not said.HasField("answer_age")
+    assert not said.version
+
+
 async def test_an_unknown_doctor_gets_a_page(mesh: Mesh) -> None:
     request = feed()
     request.user_id = "nobody has heard of her"

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17recmesh/v1/common.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xaa\x01\n\x0cSourceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.recmesh.v1.SourceState\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\x8c\x02\n\x0cUserFeatures\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12#\n\x10history_item_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12=\n\x13history_event_types\x18\x03 \x03(\x0e\x32\x15.recmesh.v1.EventTypeB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\'\n\x14history_times_unix_s\x18\x04 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x1d\n\x0bspecialties\x18\x05 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x18\n\x07\x63ountry\x18\x06 \x01(\tB\x07\xbaH\x04r\x02(\x08\x12\x19\n\x08language\x18\x07 \x01(\tB\x07\xbaH\x04r\x02(\x10*\xf5\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_TYPE_CLICK\x10\x02\x12\x14\n\x10\x45VENT_TYPE_DWELL\x10\x03\x12\x13\n\x0f\x45VENT_TYPE_SAVE\x10\x04\x12\x14\n\x10\x45VENT_TYPE_SHARE\x10\x05\x12\x16\n\x12\x45VENT_TYPE_DISMISS\x10\x06\x12\x15\n\x11\x45VENT_TYPE_FOLLOW\x10\x07\x12\x15\n\x11\x45VENT_TYPE_SEARCH\x10\x08\x12\x14\n\x10\x45VENT_TYPE_SWIPE\x10\t*\xc9\x01\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_STATE_OK\x10\x01\x12\x18\n\x14SOURCE_STATE_TIMEOUT\x10\x02\x12\x1c\n\x18SOURCE_STATE_UNAVAILABLE\x10\x03\x12\x16\n\x12SOURCE_STATE_ERROR\x10\x04\x12\x1d\n\x19SOURCE_STATE_CIRCUIT_OPEN\x10\x05\x12\x18\n\x14SOURCE_STATE_NO_TIME\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17recmesh/v1/common.proto\x12\nrecmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd9\x01\n\x0cSourceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.recmesh.v1.SourceState\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12-\n\nanswer_age\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8c\x02\n\x0cUserFeatures\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12#\n\x10history_item_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12=\n\x13history_event_types\x18\x03 \x03(\x0e\x32\x15.recmesh.v1.EventTypeB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\'\n\x14history_times_unix_s\x18\x04 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x1d\n\x0bspecialties\x18\x05 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x18\n\x07\x63ountry\x18\x06 \x01(\tB\x07\xbaH\x04r\x02(\x08\x12\x19\n\x08language\x18\x07 \x01(\tB\x07\xbaH\x04r\x02(\x10*\xf5\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_TYPE_CLICK\x10\x02\x12\x14\n\x10\x45VENT_TYPE_DWELL\x10\x03\x12\x13\n\x0f\x45VENT_TYPE_SAVE\x10\x04\x12\x14\n\x10\x45VENT_TYPE_SHARE\x10\x05\x12\x16\n\x12\x45VENT_TYPE_DISMISS\x10\x06\x12\x15\n\x11\x45VENT_TYPE_FOLLOW\x10\x07\x12\x15\n\x11\x45VENT_TYPE_SEARCH\x10\x08\x12\x14\n\x10\x45VENT_TYPE_SWIPE\x10\t*\xc9\x01\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_STATE_OK\x10\x01\x12\x18\n\x14SOURCE_STATE_TIMEOUT\x10\x02\x12\x1c\n\x18SOURCE_STATE_UNAVAILABLE\x10\x03\x12\x16\n\x12SOURCE_STATE_ERROR\x10\x04\x12\x1d\n\x19SOURCE_STATE_CIRCUIT_OPEN\x10\x05\x12\x18\n\x14SOURCE_STATE_NO_TIME\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,12 +47,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERFEATURES'].fields_by_name['country']._serialized_options = b'\272H\004r\002(\010'
   _globals['_USERFEATURES'].fields_by_name['language']._loaded_options = None
   _globals['_USERFEATURES'].fields_by_name['language']._serialized_options = b'\272H\004r\002(\020'
-  _globals['_EVENTTYPE']._serialized_start=545
-  _globals['_EVENTTYPE']._serialized_end=790
-  _globals['_SOURCESTATE']._serialized_start=793
-  _globals['_SOURCESTATE']._serialized_end=994
+  _globals['_EVENTTYPE']._serialized_start=592
+  _globals['_EVENTTYPE']._serialized_end=837
+  _globals['_SOURCESTATE']._serialized_start=840
+  _globals['_SOURCESTATE']._serialized_end=1041
   _globals['_SOURCESTATUS']._serialized_start=101
-  _globals['_SOURCESTATUS']._serialized_end=271
-  _globals['_USERFEATURES']._serialized_start=274
-  _globals['_USERFEATURES']._serialized_end=542
+  _globals['_SOURCESTATUS']._serialized_end=318
+  _globals['_USERFEATURES']._serialized_start=321
+  _globals['_USERFEATURES']._serialized_end=589
 # @@protoc_insertion_point(module_scope)

@@ -126,6 +126,7 @@ class SourceStatus(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CANDIDATE_COUNT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    ANSWER_AGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model, or of a built-in source: "vector-index", "popular",
     "fresh".
@@ -142,6 +143,13 @@ class SourceStatus(_message.Message):
     def latency(self) -> _duration_pb2.Duration:
         """Wall time spent waiting for it, over all calls of this request."""
 
+    @_builtins.property
+    def answer_age(self) -> _duration_pb2.Duration:
+        """Age of its earlier answer to the same question, which stands in for the one
+        that did not come; the version is then that of the earlier one. Absent: none
+        stands in.
+        """
+
     def __init__(
         self,
         *,
@@ -151,10 +159,11 @@ class SourceStatus(_message.Message):
         version: _builtins.str = ...,
         candidate_count: _builtins.int = ...,
         detail: _builtins.str = ...,
+        answer_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_age", b"answer_age", "latency", b"latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_count", b"candidate_count", "detail", b"detail", "latency", b"latency", "name", b"name", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_age", b"answer_age", "candidate_count", b"candidate_count", "detail", b"detail", "latency", b"latency", "name", b"name", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
