@@ -27,7 +27,7 @@ from recmesh.offline.experiments.guardrail import guardrail
 from recmesh.offline.experiments.heterogeneity import interaction
 from recmesh.offline.experiments.multiplicity import benjamini_hochberg, holm
 from recmesh.offline.experiments.plan import Metric
-from recmesh.offline.experiments.preference import page_credit
+from recmesh.offline.experiments.preference import page_credit, preference
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.generate import generate
 from recmesh.offline.world.truth import Truth
@@ -311,14 +311,17 @@ def interleaved(runs: int, rng: np.random.Generator) -> None:
             f"  with {size} sessions: interleaving finds the better one in {hits / runs:.3f} "
             f"of runs, the A/B test in {ab_hits / runs:.3f}"
         )
-    same = Readers(truth, 500, 0.0, rng)
+    readers = Readers(truth, 500, 0.5, rng)
     wrong = 0
     for _ in range(4 * runs):
-        drafted = team_draft(same.better, same.better, Readers.SLOTS, rng)
-        credit = page_credit(drafted.credited, same.clicks(drafted.items, rng))
-        z = credit.mean() / credit.std(ddof=1) * np.sqrt(len(credit))
-        wrong += abs(z) >= stats.norm.isf(ALPHA / 2)
-    say("interleaving a ranking with itself, 500 sessions", int(wrong), 4 * runs, ALPHA)
+        # Each is the better one of half of the sessions, so neither is.
+        first_better = rng.random((500, 1)) < 0.5
+        first = np.where(first_better, readers.better, readers.worse)
+        second = np.where(first_better, readers.worse, readers.better)
+        drafted = team_draft(first, second, Readers.SLOTS, rng)
+        credit = page_credit(drafted.credited, readers.clicks(drafted.items, rng))
+        wrong += preference(credit, np.arange(500)).p <= ALPHA
+    say("interleaving rankings equally good, 500 sessions", int(wrong), 4 * runs, ALPHA)
 
 
 def parts(runs: int) -> Iterator[None]:
