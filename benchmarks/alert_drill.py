@@ -1,0 +1,288 @@
+"""Breaks a running mesh until each alert rings, follows its runbook, and waits until it is over.
+
+    recmesh up --detach
+    python -m benchmarks.alert_drill
+    python -m benchmarks.alert_drill --only nlp --json
+
+A real Prometheus scrapes the mesh and evaluates the rules of ``k8s/base/rules``, whose minutes are
+made ten times shorter. Under load, faults are caused one after another; of each alert that is to
+ring, the commands of its runbook that need no cluster are run while it does. Then every query of
+the dashboards is asked. Ends with 1 when an alert does not ring, or does not end, or a command
+fails, or a query about the mesh finds nothing. Half an hour; needs Debian's package ``prometheus``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.asked_mesh import AskedMesh
+from benchmarks.chaos import ENVOY, ORCHESTRATOR, WRITER, replica
+from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Slowed
+from benchmarks.prometheus_server import PrometheusServer, prometheus_watching, socket_offered
+from k8s.validation.prometheus import queries
+from recmesh.cli.load_generation.load_run import LoadRun
+from recmesh.cli.load_generation.rate_profile import Segment
+from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
+from recmesh.deployments.mesh_record import running_mesh
+from recmesh.deployments.ray_cluster import joined_cluster, metrics_addresses
+
+K8S = Path(__file__).resolve().parent.parent / "k8s"
+HURRY = 10
+"""How many times shorter the rules' durations are."""
+ONE_EDGE = {
+    "envoy_server_live == 1) or vector(0)) < 2": "envoy_server_live == 1) or vector(0)) < 1"
+}
+"""A mesh of one machine has one Envoy."""
+KUBERNETES = re.compile(r"\b(kube|kubelet|container)_\w+")
+"""Metrics of the cluster's, which no process of ours exports."""
+DAYS = ("RecMeshErrorBudgetBurnSlow", "RecMeshLatencyBudgetBurnSlow")
+"""They look at hours even so, and end long after what they rang for."""
+LOAD_PER_S = 10.0
+FEEDBACK_SHARE = 0.5
+DEADLINE_S = 1.0
+COMMAND_S = 90.0
+
+
+class TooMuch(Fault):
+    """More is asked, as critical, than can be answered."""
+
+    name = "too much asked"
+
+    def __init__(self) -> None:
+        super().__init__("mesh")
+
+    @contextmanager
+    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
+        """By a second generator."""
+        command = [sys.executable, "-m", "recmesh.cli.main", "load", "--rate", "400"]
+        options = ["--seconds", "3600", "--priority", "critical", "--deadline-s", "0.5"]
+        asking = subprocess.Popen(
+            [*command, *options, "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            asking.terminate()
+            asking.wait()
+
+
+@dataclass(frozen=True)
+class Drill:
+    """A fault, and what is to ring."""
+
+    fault: Fault
+    alerts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Part and what happens to it."""
+        return f"{self.fault.part}, {self.fault.name}"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What became of an alert."""
+
+    alert: str
+    fault: str
+    after_s: float | None
+    """From the fault's beginning until it rang; None: it did not."""
+    over_after_s: float | None
+    """From the fault's end; None: not within the time, or not waited for."""
+    commands: dict[str, int]
+    """Exit status of its runbook's commands."""
+
+    @property
+    def fine(self) -> bool:
+        """Whether it rang, ended, and its runbook can be followed."""
+        ended = self.alert in DAYS or self.over_after_s is not None
+        return self.after_s is not None and ended and not any(self.commands.values())
+
+
+DRILLS = (
+    Drill(
+        Down("nlp", replica("nlp")),
+        ("RecMeshSourceDown", "RecMeshDeploymentDown", "RecMeshSourceDegraded"),
+    ),
+    Drill(DiskFull("writer", WRITER), ("RecMeshErrorBudgetBurn", "RecMeshErrorBudgetBurnSlow")),
+    Drill(
+        Slowed("orchestrators", ORCHESTRATOR),
+        ("RecMeshLatencyBudgetBurn", "RecMeshLatencyBudgetBurnSlow"),
+    ),
+    Drill(Down("writer", WRITER), ("RecMeshDecisionRecordsLost",)),
+    Drill(TooMuch(), ("RecMeshCriticalShed",)),
+    Drill(Down("edge", ENVOY), ("RecMeshEdgeDown",)),
+    Drill(
+        Down("orchestrators and writer", ORCHESTRATOR, WRITER),
+        ("RecMeshNoHealthyOrchestrator", "RecMeshSilent"),
+    ),
+)
+
+
+def followed(alert: str, part: str) -> dict[str, int]:
+    """Runs what the alert's runbook has one look at first, and returns how that ended."""
+    text = (K8S / "runbooks" / f"{alert}.md").read_text()
+    found = {}
+    for line in re.findall(r"^\$IN (recmesh .+)$", text, re.MULTILINE):
+        said = line.replace("NAME", part)
+        done = subprocess.run(
+            [sys.executable, "-m", "recmesh.cli.main", *shlex.split(said)[1:]],
+            capture_output=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        found[said] = done.returncode
+    return found
+
+
+def until_over(alert: str, prometheus: PrometheusServer, most_s: float) -> float | None:
+    """Seconds until an alert no longer rings; None: it did all the time."""
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < most_s:
+        if alert not in prometheus.firing():
+            return time.monotonic() - began_s
+        time.sleep(1.0)
+    return None
+
+
+def drilled(
+    drill: Drill, mesh: MeshProcesses, prometheus: PrometheusServer, most_s: float
+) -> list[Rung]:
+    """Causes the fault until all has rung, follows the runbooks, ends it, waits for silence."""
+    began_s = time.monotonic()
+    rang: dict[str, float] = {}
+    commands: dict[str, dict[str, int]] = {}
+    with drill.fault.happening(mesh):
+        while len(rang) < len(drill.alerts) and time.monotonic() - began_s < most_s:
+            for alert in prometheus.firing() & set(drill.alerts) - set(rang):
+                rang[alert] = time.monotonic() - began_s
+                print(f"  {alert} rings after {rang[alert]:.0f} s", file=sys.stderr, flush=True)
+                commands[alert] = followed(alert, drill.fault.part)
+            time.sleep(1.0)
+    found = []
+    for alert in drill.alerts:
+        over_s = None
+        if alert in rang and alert not in DAYS:
+            over_s = until_over(alert, prometheus, most_s)
+        rung = Rung(alert, drill.name, rang.get(alert), over_s, commands.get(alert, {}))
+        found.append(rung)
+    return found
+
+
+def unanswered(prometheus: PrometheusServer) -> tuple[int, list[str]]:
+    """How many queries the dashboards ask of the mesh, and those that find no series."""
+    asked = []
+    for file in sorted((K8S / "base" / "dashboards").glob("*.json")):
+        asked += queries(json.loads(file.read_text()))
+    ours = [query for query in asked if not KUBERNETES.search(query)]
+    return len(ours), [query for query in ours if not prometheus.query(query)]
+
+
+async def loaded(asked: AskedMesh) -> None:
+    """Asks for pages and reports what came of them, until cancelled."""
+    options: dict[str, Any] = {"channels": 4, "deadline_s": DEADLINE_S}
+    async with LoadRun.on(
+        asked.edge, asked.mix, feedback_share=FEEDBACK_SHARE, seed=0, **options
+    ) as load:
+        while True:
+            await load.profile([Segment(LOAD_PER_S, 60.0)], "", lambda *_: None)
+
+
+async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
+    """All drills, under load; then the dashboards."""
+    asked = AskedMesh.running(DEFAULT_MIX)
+    record = running_mesh(asked.home)
+    assert record is not None
+    mesh = MeshProcesses(asked.pid)
+    (envoy,) = mesh.called([ENVOY])
+    (bootstrap,) = [word for word in envoy.cmdline() if word.endswith(ENVOY)]
+    with joined_cluster(asked.home, record.ray_address):
+        nodes = metrics_addresses()
+    found: list[Rung] = []
+    with ExitStack() as stack:
+        edge = stack.enter_context(
+            socket_offered(Path(bootstrap).parent / "admin", "/stats/prometheus")
+        )
+        prometheus = stack.enter_context(prometheus_watching(nodes, edge, HURRY, ONE_EDGE))
+        asking = asyncio.create_task(loaded(asked))
+        try:
+            # A rate needs two of what the agents hand on every ten seconds.
+            await asyncio.sleep(chosen.before)
+            for drill in DRILLS:
+                if chosen.only and drill.fault.part not in chosen.only:
+                    continue
+                print(drill.name, file=sys.stderr, flush=True)
+                found += await asyncio.to_thread(drilled, drill, mesh, prometheus, chosen.most)
+            await asyncio.sleep(chosen.before)
+            count, silent = await asyncio.to_thread(unanswered, prometheus)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+    return found, count, silent
+
+
+def table(found: Sequence[Rung]) -> Table:
+    """A line an alert."""
+    made = Table(title=f"alerts, their minutes {HURRY} times shorter", title_justify="left")
+    for column in ("alert", "fault", "rang after", "over after", "runbook's commands"):
+        made.add_column(column)
+    for rung in found:
+        failed = [said for said, status in rung.commands.items() if status]
+        made.add_row(
+            rung.alert,
+            rung.fault,
+            "never" if rung.after_s is None else f"{rung.after_s:.0f} s",
+            _over(rung),
+            "; ".join(f"{said} failed" for said in failed) or f"{len(rung.commands)} ran",
+        )
+    return made
+
+
+def _over(rung: Rung) -> str:
+    if rung.over_after_s is not None:
+        return f"{rung.over_after_s:.0f} s"
+    return "looks at hours" if rung.alert in DAYS else "never"
+
+
+def main() -> None:
+    """Runs it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = ", ".join(drill.fault.part for drill in DRILLS)
+    parser.add_argument("--only", action="append", help=f"{parts}; may be repeated")
+    parser.add_argument("--before", type=float, default=40.0, help="seconds to get to know it")
+    parser.add_argument("--most", type=float, default=300.0, help="seconds to wait for an alert")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    found, count, silent = asyncio.run(run(chosen))
+    if chosen.json:
+        print(json.dumps({"alerts": [asdict(one) for one in found], "silent": silent}, indent=1))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 160
+        console.print(table(found))
+        console.print(f"dashboards: {count - len(silent)} of {count} queries find series")
+        for query in silent:
+            console.print(f"  nothing: {query}", highlight=False, markup=False)
+    sys.exit(bool(silent) or not all(rung.fine for rung in found))
+
+
+if __name__ == "__main__":
+    main()
