@@ -25,7 +25,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +34,6 @@ from benchmarks.chaos import ENVOY, ORCHESTRATOR, WRITER, replica
 from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Slowed
 from benchmarks.prometheus_server import PrometheusServer, prometheus_watching, socket_offered
 from k8s.validation.prometheus import queries
-from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.deployments.mesh_record import running_mesh
@@ -195,10 +193,7 @@ def unanswered(prometheus: PrometheusServer) -> tuple[int, list[str]]:
 
 async def loaded(asked: AskedMesh) -> None:
     """Asks for pages and reports what came of them, until cancelled."""
-    options: dict[str, Any] = {"channels": 4, "deadline_s": DEADLINE_S}
-    async with LoadRun.on(
-        asked.edge, asked.mix, feedback_share=FEEDBACK_SHARE, seed=0, **options
-    ) as load:
+    async with asked.loaded(deadline_s=DEADLINE_S, seed=0, feedback_share=FEEDBACK_SHARE) as load:
         while True:
             await load.profile([Segment(LOAD_PER_S, 60.0)], "", lambda *_: None)
 

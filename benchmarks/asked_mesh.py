@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.request_mix import RequestMix, parse_mix
 from recmesh.cli.required_mesh import required_mesh
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.edge_channel import Edge, edge_of
+from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
+
+CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,25 @@ class AskedMesh:
             return cls(home, pid, edge_of(home), requests)
         except RecMeshError as error:
             raise SystemExit(str(error)) from None
+
+    def loaded(
+        self,
+        *,
+        deadline_s: float,
+        seed: int,
+        feedback_share: float = 0.0,
+        priority: Priority = Priority.NORMAL,
+    ) -> AbstractAsyncContextManager[LoadRun]:
+        """Asks it for pages, on connections of its own."""
+        return LoadRun.on(
+            self.edge,
+            self.mix,
+            channels=CHANNELS,
+            deadline_s=deadline_s,
+            feedback_share=feedback_share,
+            seed=seed,
+            priority=priority,
+        )
 
 
 def lasting_from(fine: Sequence[bool]) -> int | None:

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +28,6 @@ from benchmarks.asked_mesh import AskedMesh
 from benchmarks.chaos import MODELS
 from benchmarks.several_nodes import SeveralNodes, mesh_on_nodes
 from recmesh.cli.load_generation.load_row import LoadRow
-from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import parse_profile
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.cli.progress_bars import progress_bars
@@ -81,10 +79,7 @@ async def run(chosen: argparse.Namespace, cluster: SeveralNodes) -> list[Part]:
     asked = AskedMesh.running(chosen.mix)
     segments = parse_profile(chosen.profile)
     looks: list[tuple[float, dict[str, int]]] = []
-    options: dict[str, Any] = {"channels": 4, "deadline_s": chosen.deadline_s}
-    async with LoadRun.on(
-        asked.edge, asked.mix, feedback_share=0.0, seed=chosen.seed, **options
-    ) as load:
+    async with asked.loaded(deadline_s=chosen.deadline_s, seed=chosen.seed) as load:
         watching = asyncio.create_task(watched(cluster, looks))
         with progress_bars(chosen.json) as bars:
             task = bars.add_task(chosen.profile, total=None)

@@ -213,11 +213,10 @@ async def run(chosen: argparse.Namespace, known: Sequence[Case]) -> list[Seen]:
     random.Random(chosen.seed).shuffle(cases)
     if not cases:
         raise SystemExit("\n  ".join(["no such fault; there are", *(c.name for c in known)]))
-    loading = {"channels": 4, "deadline_s": DEADLINE_S, "feedback_share": 0.0}
     seen: list[Seen] = []
     for case in cases:
         # Connections of its own: an edge that was killed is not the next fault's.
-        async with LoadRun.on(asked.edge, asked.mix, seed=chosen.seed, **loading) as load:
+        async with asked.loaded(deadline_s=DEADLINE_S, seed=chosen.seed) as load:
             seen.append(await suffer(case, load, mesh, chosen))
     return seen
 

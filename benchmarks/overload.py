@@ -109,14 +109,8 @@ async def run(chosen: argparse.Namespace) -> Outcome:
     async with AsyncExitStack() as stack:
         runs = {
             priority: await stack.enter_async_context(
-                LoadRun.on(
-                    asked.edge,
-                    asked.mix,
-                    channels=4,
-                    deadline_s=chosen.deadline_s,
-                    feedback_share=0.0,
-                    seed=chosen.seed + priority,
-                    priority=priority,
+                asked.loaded(
+                    deadline_s=chosen.deadline_s, seed=chosen.seed + priority, priority=priority
                 )
             )
             for priority in Priority

@@ -113,7 +113,6 @@ async def asked_during(load: LoadRun, rate: float, name: str, done: asyncio.Task
 async def run(chosen: argparse.Namespace, release: Release) -> list[Step]:
     """Every step, under load."""
     asked = AskedMesh.running(chosen.mix)
-    options: dict[str, Any] = {"channels": 4, "deadline_s": chosen.deadline_s}
     version = published(asked.home, chosen.model)
     steps: list[tuple[str, Sequence[str]]] = [
         # One after another: replicas that start want cores, and all at once want many.
@@ -125,9 +124,7 @@ async def run(chosen: argparse.Namespace, release: Release) -> list[Step]:
         (f"recmesh model rollback {chosen.model}", ("model", "rollback", chosen.model)),
     ]
     found = []
-    async with LoadRun.on(
-        asked.edge, asked.mix, feedback_share=0.0, seed=chosen.seed, **options
-    ) as load:
+    async with asked.loaded(deadline_s=chosen.deadline_s, seed=chosen.seed) as load:
         nothing = asyncio.create_task(asyncio.sleep(chosen.before))
         found.append(await asked_during(load, chosen.rate, "nothing", nothing))
         release.change()

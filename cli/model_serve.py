@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 
 from recmesh.cli.clear_errors import clear_errors
+from recmesh.cli.written_data import mesh_config
 from recmesh.deployments.model_methods import ModelMethods
 from recmesh.deployments.model_server import model_server
 from recmesh.deployments.spoken_versions import SpokenVersions
+from recmesh.deployments.telemetry import telemetry
 from recmesh.deployments.tls_files import read_pair
 from recmesh.models.folder import model_named
 from recmesh.models.registry import loader
@@ -37,6 +39,7 @@ def _credentials(certificate: Path | None, key: Path | None) -> grpc.ServerCrede
 
 
 async def _serve(
+    home: Home,
     name: str,
     version: str,
     address: str,
@@ -47,7 +50,6 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    home = Home.from_environment()
     artifact = await asyncio.to_thread(ArtifactStore(home.artifacts).load, name, version)
     methods = ModelMethods(await asyncio.to_thread(loader(name), artifact))
     await methods.warm_up()
@@ -86,6 +88,8 @@ def serve_command(
 
     Without Ray, and without a mesh: to call it at home, to check it, or to run it at an address
     of its own that a mesh names as an external model. Ctrl-C and SIGTERM let calls in flight end.
+    What it tells of itself is set as a mesh's: RECMESH_TELEMETRY__OTLP_ENDPOINT for spans,
+    RECMESH_TELEMETRY__METRICS_PORT for metrics.
 
     Examples:
 
@@ -97,4 +101,9 @@ def serve_command(
     """
     with clear_errors("recmesh model serve"):
         name = model_named(model)
-        asyncio.run(_serve(name, version, address, _credentials(tls_cert, tls_key), as_json))
+        home = Home.from_environment()
+        credentials = _credentials(tls_cert, tls_key)
+        told = mesh_config(home).telemetry
+        # People read what this prints; machines get the whole log.
+        with telemetry(told, name, version=version, logs=told.log_format == "json"):
+            asyncio.run(_serve(home, name, version, address, credentials, as_json))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -17,12 +18,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
 from recmesh.cli.main import app
+from recmesh.deployments.span_receiver import spans_received
 from recmesh.storage.home import Home
+from recmesh.storage.milvus_process import free_port
 from recmesh.v1 import common_pb2, model_pb2, model_pb2_grpc
 from tests.small_world import NOW_UNIX_S, tastes_home, train
 from tests.tls_certificates import Authority
 
 ENDS_S = 20
+TRACE = "ab" * 16
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +38,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @contextlib.contextmanager
-def serving(home: Home, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
+def serving(
+    home: Home, *words: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
     """The process, and what it says once it serves."""
     process = subprocess.Popen(
         [sys.executable, "-m", "recmesh.cli.main", "model", "serve", *words, "--json"],
-        env={**os.environ, "RECMESH_HOME": str(home.root)},
+        env={**os.environ, "RECMESH_HOME": str(home.root), **variables},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -88,6 +94,27 @@ def test_it_speaks_tls_to_those_who_believe_its_signer(home: Home, tmp_path: Pat
             found = model_pb2_grpc.ModelServiceStub(channel).Retrieve(reader())
         assert said["tls"] is True
         assert found.item_ids
+
+
+def test_it_tells_what_a_mesh_tells(home: Home) -> None:
+    port = free_port()
+    with spans_received("127.0.0.1:0") as receiver:
+        told = {
+            "RECMESH_TELEMETRY__OTLP_ENDPOINT": receiver.endpoint,
+            "RECMESH_TELEMETRY__METRICS_PORT": str(port),
+        }
+        with serving(home, "cf", **told) as (process, said):
+            with grpc.insecure_channel(str(said["address"])) as channel:
+                model_pb2_grpc.ModelServiceStub(channel).Retrieve(
+                    reader(), metadata=[("traceparent", f"00-{TRACE}-{'cd' * 8}-01")]
+                )
+            with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                metrics = answer.read().decode()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(ENDS_S) == 0
+        spans = [(span.service, span.name, span.trace_id) for span in receiver.spans()]
+    assert spans == [("recmesh-cf", "recmesh.v1.ModelService/Retrieve", TRACE)]
+    assert 'recmesh_requests_total{application="cf"' in metrics
 
 
 @pytest.mark.parametrize(
