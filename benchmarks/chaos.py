@@ -48,6 +48,8 @@ MODELS = ("cf", "behavioral", "nlp", "network")
 CONTROLLER, WRITER, BOOK = "ray::ServeController", "ray::ServeReplica:catalog:", "ray::AddressBook"
 ORCHESTRATOR, MILVUS, ENVOY = "ray::ServeReplica:orchestrator:", "milvus.db", "bootstrap.json"
 DEADLINE_S = 0.5
+LEAD_S = 1.0
+"""Before a fault: who asks in it may still wait when the fault begins, and so suffers it."""
 LATE_MS = 10.0
 """How long after the deadline an answer may come on an idle machine."""
 FAILED_AT_N_PLUS_1 = 0.001
@@ -76,7 +78,7 @@ class Seen:
     case: str
     requests: int
     failed: dict[str, int]
-    """By code, from the fault's beginning until all is whole."""
+    """By code, from a second before the fault on."""
     degraded_share: float
     """Of the pages while it lasted."""
     p99_before_ms: float | None
@@ -117,11 +119,12 @@ def matrix(home: Home) -> list[Case]:
 async def suffer(case: Case, run: LoadRun, mesh: MeshProcesses, chosen: argparse.Namespace) -> Seen:
     """One fault: before, during, after."""
     during_s = max(chosen.during, case.least_during_s)
-    before, during = Segment(chosen.rate, chosen.before), Segment(chosen.rate, during_s)
+    before, lead = Segment(chosen.rate, chosen.before), Segment(chosen.rate, LEAD_S)
+    during = Segment(chosen.rate, during_s)
     after = [Segment(chosen.rate, 1.0)] * max(chosen.after, case.least_after_s)
 
     async def strike() -> None:
-        await asyncio.sleep(chosen.before)
+        await asyncio.sleep(chosen.before + LEAD_S)
         ends_s = asyncio.get_running_loop().time() + during_s
         with ExitStack() as fault:
             await asyncio.to_thread(fault.enter_context, case.fault.happening(mesh))
@@ -137,17 +140,17 @@ async def suffer(case: Case, run: LoadRun, mesh: MeshProcesses, chosen: argparse
             bars.update(task, completed=done_s, total=total_s, description=said)
 
         striking = asyncio.create_task(strike())
-        rows = await run.profile([before, during, *after], case.name, progress)
+        rows = await run.profile([before, lead, during, *after], case.name, progress)
         await striking
     return judged(case, rows)
 
 
 def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     """Holds what was measured against the case's limits."""
-    first, second, *rest = rows
+    first, lead, second, *rest = rows
     whole = [not failed_calls([row]) and row.total.degraded_share == 0.0 for row in rest]
     after = lasting_from(whole)
-    hit = [second, *rest]
+    hit = [lead, second, *rest]
     failed, requests = failed_calls(hit), sum(row.total.requests for row in hit)
     broken = []
     if sum(failed.values()) > case.most_failed * second.total.requests:

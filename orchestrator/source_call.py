@@ -46,6 +46,8 @@ class SourceCalls:
     seen: list[Seen] = field(default_factory=list)
     """What live models answered that another version is to be asked, too."""
     statuses: dict[str, common_pb2.SourceStatus] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
+    """Who was asked and did not answer."""
 
     def record(
         self, name: str, state: common_pb2.SourceState.ValueType, latency_s: float, detail: str = ""
@@ -69,6 +71,9 @@ class SourceCalls:
     ) -> Answer | None:
         """Makes one call. None when there is no answer; the status says why.
 
+        A component that has failed this request once is not asked by it again: two timeouts, one
+        after the other, would be its whole deadline.
+
         Args:
             name: of the component.
             timeout_s: it may take.
@@ -76,6 +81,8 @@ class SourceCalls:
             asked: the name of whom it asks, where that is not ``name``.
         """
         asked = asked or name
+        if asked in self._failed:
+            return None
         allowed_s = min(timeout_s, self.deadline.remaining_s())
         if allowed_s < MINIMUM_CALL_S:
             SOURCE_CALLS.add(asked, "no_time")
@@ -114,6 +121,7 @@ class SourceCalls:
             breaker.succeeded()
         else:
             breaker.failed()
+            self._failed.add(asked)
         SOURCE_CALLS.add(asked, STATES[state])
         SOURCE_DURATION.observe(took_s, asked)
         self._tally(asked, took_s, answered=answered)

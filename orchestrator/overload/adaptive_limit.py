@@ -19,7 +19,7 @@ import statistics
 
 TARGET_SHARE = 0.25
 """Of a request's time that the work on it may take, by the median of a window."""
-FEWEST, MOST, FIRST = 2, 512, 16
+FEWEST, MOST, FIRST = 6, 512, 16
 DECREASE = 0.8
 INCREASE = 1
 LEAST_WINDOW = 8

@@ -209,6 +209,7 @@ async def test_without_its_encoder_a_query_is_searched_by_words_and_said(
     status = admitted.calls.statuses[VECTOR_INDEX]
     assert status.state == common_pb2.SOURCE_STATE_UNAVAILABLE
     assert status.detail == "no vector to search with"
+    assert nlp.asked == [], "one that failed to embed is not asked for earlier queries"
 
 
 async def test_stop_words_alone_are_searched_by_meaning(mesh: Mesh, nlp: LanguageModel) -> None:
