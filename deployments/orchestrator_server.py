@@ -36,6 +36,7 @@ from recmesh.orchestrator.mesh import Mesh, Snapshot
 from recmesh.orchestrator.model_client import ModelClient
 from recmesh.orchestrator.model_panel import BESIDE, ModelPanel
 from recmesh.orchestrator.overload.adaptive_limit import AdaptiveLimit
+from recmesh.orchestrator.overload.loop_lag import tell_lag
 from recmesh.orchestrator.overload.priority_gate import PriorityGate
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.orchestrator.policy_store import PolicyStore
@@ -195,6 +196,8 @@ class OrchestratorServer:
         promoting = PolicyFollower(policies, mesh, self._policy).run()
         self._closing.callback(asyncio.create_task(promoting, name="follow-policy").cancel)
         gate = PriorityGate(AdaptiveLimit())
+        lag = asyncio.create_task(tell_lag(gate.limit.lagging), name="tell-lag")
+        self._closing.callback(lag.cancel)
         self.server = edge_server(
             mesh,
             self._writer,

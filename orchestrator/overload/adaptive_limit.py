@@ -1,28 +1,37 @@
-"""How many requests one process works on at once, learned from how much of their time they take.
+"""How many requests one process works on at once, learned from what that does to the work on each.
 
-A process cannot tell what it has too little of: its own CPU, that of the models on the same
-machine, or a model's. What it can tell is how much of a request's time the work on it took, from
-its turn to its answer. While half of the requests take less than a quarter of theirs, there is
-room; where they take more, too many are worked on at once, and each is done later without more of
-them being done. What waits for its turn has that quarter again, and the slowest their double. A
-model that hangs does not look like this for long: its circuit breaker opens.
+Too many are worked on at once where each takes much longer than it would alone and the process
+lacks CPU: then each is done later without more of them being done. Both must be so. Work that is
+slow while the process has CPU to spare waits for somebody else, a slow model say, and fewer at once
+would only be fewer. Work that is quick has room, however busy the process is.
+
+What work on a request takes, from its turn to its answer, is told as a share of the time that it
+was given. A window's median is held against the least that there was, which grows slowly so that
+work that got dearer for good is no overload for ever; and it is too much in any case from a quarter
+on, because what waits for its turn has that quarter again, and the slowest their double.
 
 Additive increase and multiplicative decrease (Chiu, Jain: *Analysis of the increase and decrease
-algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Nichols,
-Jacobson: *Controlling queue delay*, 2012, and Zhou et al.: *Overload control for scaling WeChat
-microservices*, 2018.
+algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Brakmo,
+Peterson: *TCP Vegas*, 1995 (against the least delay seen), Nichols, Jacobson: *Controlling queue
+delay*, 2012, and Zhou et al.: *Overload control for scaling WeChat microservices*, 2018.
 """
 
 from __future__ import annotations
 
 import statistics
 
-TARGET_SHARE = 0.25
+MOST_SHARE = 0.25
 """Of a request's time that the work on it may take, by the median of a window."""
-FEWEST, MOST, FIRST = 6, 512, 16
+MOST_TIMES = 2.5
+"""What work may take, by the same, as a multiple of the least."""
+LEAST_GROWS = 1.001
+"""The least, each window."""
+BUSY_LAG_S = 0.001
+"""By how much the event loop of a process that lacks CPU is late."""
+FEWEST, MOST, FIRST = 2, 512, 16
 DECREASE = 0.8
 INCREASE = 1
-LEAST_WINDOW = 8
+LEAST_WINDOW = 16
 """Answers."""
 
 
@@ -34,6 +43,12 @@ class AdaptiveLimit:
         """Requests that may be worked on."""
         self._shares: list[float] = []
         self._most_seen = 0
+        self._least = 1.0
+        self._lag_s = 0.0
+
+    def lagging(self, by_s: float) -> None:
+        """The event loop is late by so much now."""
+        self._lag_s = by_s
 
     def working(self, requests: int) -> None:
         """So many are worked on now."""
@@ -46,7 +61,10 @@ class AdaptiveLimit:
         # A round: those who were there when the limit changed are through.
         if len(self._shares) < max(LEAST_WINDOW, self.at_once):
             return
-        if statistics.median(self._shares) > TARGET_SHARE:
+        median = statistics.median(self._shares)
+        self._least = min(median, LEAST_GROWS * self._least)
+        slow = median > min(MOST_SHARE, MOST_TIMES * self._least)
+        if slow and self._lag_s > BUSY_LAG_S:
             # From what there was, not from a limit that nobody came near.
             busy = min(self.at_once, max(self._most_seen, FEWEST))
             self.at_once = max(FEWEST, int(busy * DECREASE))

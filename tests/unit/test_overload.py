@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from recmesh.orchestrator.overload.adaptive_limit import (
+    BUSY_LAG_S,
     FEWEST,
     FIRST,
     LEAST_WINDOW,
     MOST,
     AdaptiveLimit,
 )
+from recmesh.orchestrator.overload.loop_lag import tell_lag
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.orchestrator.overload.priority_gate import PriorityGate
 from recmesh.storage.errors import OverloadedError
@@ -26,7 +29,8 @@ def limit(at_once: int) -> AdaptiveLimit:
     return made
 
 
-def window(of: AdaptiveLimit, share: float, working: int) -> int:
+def window(of: AdaptiveLimit, share: float, working: int, lag_s: float = 0.01) -> int:
+    of.lagging(lag_s)
     of.working(working)
     for _ in range(max(LEAST_WINDOW, of.at_once)):
         of.answered(share)
@@ -49,8 +53,31 @@ def test_late_answers_lower_it_from_what_there_was_and_never_to_nothing() -> Non
     assert found.at_once == FEWEST
 
 
+def test_answers_much_later_than_the_quickest_lower_it() -> None:
+    found = limit(32)
+    window(found, 0.02, working=1)
+    assert window(found, 0.04, working=31) == 32
+    assert window(found, 0.06, working=32) < 32
+
+
+def test_what_got_dearer_for_good_is_no_overload_for_ever() -> None:
+    found = limit(32)
+    window(found, 0.02, working=1)
+    for _ in range(300):
+        window(found, 0.06, working=found.at_once)
+    assert found.at_once > 32
+
+
+def test_work_that_waits_for_others_does_not_lower_it() -> None:
+    found = limit(8)
+    for _ in range(4):
+        window(found, 0.9, working=found.at_once, lag_s=0.0002)
+    assert found.at_once == 12
+
+
 def test_some_late_answers_are_no_overload() -> None:
     found = AdaptiveLimit()
+    found.lagging(0.01)
     for _ in range(FIRST // 2 - 1):
         found.answered(1.5)
     for _ in range(FIRST // 2 + 1):
@@ -60,12 +87,23 @@ def test_some_late_answers_are_no_overload() -> None:
 
 def test_it_changes_once_a_round() -> None:
     found = AdaptiveLimit()
+    found.lagging(0.01)
     found.working(FIRST)
     for _ in range(FIRST - 1):
         found.answered(0.9)
         assert found.at_once == FIRST
     found.answered(0.9)
     assert found.at_once < FIRST
+
+
+async def test_a_loop_that_is_kept_from_its_work_is_late() -> None:
+    told: list[float] = []
+    telling = asyncio.create_task(tell_lag(told.append))
+    while not told:
+        time.sleep(0.04)  # noqa: ASYNC251 - what it is about
+        await asyncio.sleep(0)
+    telling.cancel()
+    assert told[0] > BUSY_LAG_S
 
 
 @pytest.mark.parametrize("name", Priority.names())
