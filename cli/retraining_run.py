@@ -21,7 +21,7 @@ from recmesh.cli.retraining_shadow import shadow
 from recmesh.cli.retraining_switch import go_back, make_live, take_over
 from recmesh.cli.served_policy import served_policy
 from recmesh.cli.stage_progress import StageProgress
-from recmesh.cli.written_data import current_dataset, mesh_config
+from recmesh.cli.written_data import learning_dataset, mesh_config
 from recmesh.models.registry import known_models, loader
 from recmesh.offline.evaluation.fitting import newest_moment
 from recmesh.offline.retraining.gate import (
@@ -111,7 +111,7 @@ class _Run:
         progress = self.shown.stage("snapshot")
         progress(0, 1, "data held still")
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.dataset: Dataset = self.frozen.hold(current_dataset(self.home))
+        self.dataset: Dataset = self.frozen.hold(learning_dataset(self.home))
         newest = newest_moment(self.dataset, self.order.until)
         self.report = Report(
             started=started,

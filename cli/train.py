@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from recmesh.cli.written_data import current_dataset
+from recmesh.cli.written_data import learning_dataset
 from recmesh.models.model import Progress as Show
 from recmesh.models.registry import check_known, known_models
 from recmesh.offline.evaluation.fitting import fit
@@ -99,7 +99,7 @@ def _worker(job: Job, told: queue.Queue[tuple[str, float, float, str]]) -> Publi
     return train_one(
         job,
         home,
-        current_dataset(home),
+        learning_dataset(home),
         lambda done, total, message: told.put((job.name, done, total, message)),
     )
 

@@ -14,7 +14,9 @@ from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.embedding_registry import EmbeddingVersion
 from recmesh.storage.errors import NotFoundError
+from recmesh.storage.event_log import EventLog
 from recmesh.storage.home import Home
+from recmesh.storage.recorded_events import RecordedEvents
 
 
 def mesh_config(home: Home) -> MeshConfig:
@@ -70,6 +72,23 @@ def current_dataset(home: Home) -> Dataset:
     dataset = Dataset.open(home.dataset)
     overlay = written_overlay(home)
     return dataset.under(overlay) if overlay else dataset
+
+
+def learning_dataset(home: Home) -> Dataset:
+    """What models learn from: the data set with what callers wrote, and the events they recorded.
+
+    Raises:
+        NotFoundError: nothing was ingested.
+        UnavailableError: the database does not answer.
+    """
+    dataset = current_dataset(home)
+    database = opened_database(home)
+    if database is None:
+        return dataset
+    try:
+        return dataset.with_recorded(RecordedEvents.read(EventLog(database)))
+    finally:
+        database.close()
 
 
 def index_position(home: Home, record: EmbeddingVersion) -> int:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from recmesh.storage.errors import DeadlineError
 
-ANSWER_RESERVE_S = 0.005
-"""Kept back for writing the answer."""
+LEAST_RESERVE_S, RESERVE_SHARE = 0.005, 0.1
+"""Kept back, after sources were waited for, to choose the page and to bring it to its caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,13 @@ class Deadline:
         Raises:
             DeadlineError: the budget is too small to answer anything.
         """
-        if budget_s <= ANSWER_RESERVE_S:
+        if budget_s <= LEAST_RESERVE_S:
             raise DeadlineError(
                 f"deadline leaves {max(budget_s, 0) * 1000:.1f} ms; at least "
-                f"{ANSWER_RESERVE_S * 1000:.0f} ms are needed"
+                f"{LEAST_RESERVE_S * 1000:.0f} ms are needed"
             )
-        return cls(time.monotonic() + budget_s - ANSWER_RESERVE_S)
+        reserve_s = max(LEAST_RESERVE_S, RESERVE_SHARE * budget_s)
+        return cls(time.monotonic() + budget_s - reserve_s)
 
     def remaining_s(self) -> float:
         """Seconds left; negative when over."""

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from recmesh.storage.catalog_overlay import CatalogOverlay
 from recmesh.storage.errors import DataError, NotFoundError, UnavailableError
 from recmesh.storage.interchange import TABLES, TableSchema
+from recmesh.storage.recorded_events import RecordedEvents
 
 MANIFEST = "dataset.json"
 WRITTEN = "+"
-"""Between the version of what was ingested and the number of the last write."""
+"""Between the version of what was ingested and the number of the last write, and, behind an ``e``,
+that of the last recorded event."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Dataset:
 
     overlay: CatalogOverlay | None = field(default=None, kw_only=True)
     """What callers wrote since; None: nothing."""
+    recorded: RecordedEvents | None = field(default=None, kw_only=True)
+    """Events that count beside the ingested ones; None: none do."""
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -84,6 +88,13 @@ class Dataset:
             version = f"{version}{WRITTEN}{overlay.version}"
         return replace(self, version=version, overlay=overlay)
 
+    def with_recorded(self, recorded: RecordedEvents) -> Dataset:
+        """The same data set with recorded events later than its newest ingested one."""
+        if not recorded.through_seq:
+            return self
+        version = f"{self.version}{WRITTEN}e{recorded.through_seq}"
+        return replace(self, version=version, recorded=recorded)
+
     def _table(self, schema: TableSchema) -> pa.Table:
         file = self.files.get(schema.name)
         if file is None:
@@ -110,7 +121,13 @@ class Dataset:
     @cached_property
     def events(self) -> pa.Table:
         """Events by ascending time."""
-        return self._table(TABLES["events"])
+        ingested = self._table(TABLES["events"])
+        if self.recorded is None:
+            return ingested
+        later = self.recorded.after(ingested)
+        if self.overlay is not None:
+            later = self.overlay.changes.erased.without("events", later)
+        return pa.concat_tables([ingested, later]).combine_chunks()
 
     @cached_property
     def edges(self) -> pa.Table:

@@ -42,6 +42,9 @@ class FrozenDataset:
                 _link(file, files[name])
             except FileNotFoundError as error:
                 raise UnavailableError(f"the {name} were rewritten meanwhile; try again") from error
+        if dataset.recorded is not None:
+            # For :meth:`erase` alone.
+            pq.write_table(dataset.recorded.events, self._folder / "events-recorded.parquet")
         return replace(dataset, files=files)
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,14 +19,20 @@ from typer.testing import CliRunner
 from recmesh.cli import retraining_run, retraining_switch
 from recmesh.cli.main import app
 from recmesh.cli.train import Job, train_one
+from recmesh.cli.written_data import learning_dataset
 from recmesh.models.model import TrainedModel, silent
 from recmesh.offline.retraining import candidate, comparison
 from recmesh.offline.retraining.run_record import only_retraining
 from recmesh.storage.artifacts import ArtifactStore
+from recmesh.storage.database import Database
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.erased_users import ErasedUsers, id_hash
 from recmesh.storage.erasure import erase_from_files
+from recmesh.storage.errors import UnavailableError
+from recmesh.storage.event_log import EventLog
+from recmesh.storage.frozen_dataset import FrozenDataset
 from recmesh.storage.home import Home
+from tests.conformance.test_event_log import event
 from tests.small_world import NOW_UNIX_S, tastes_home
 
 EARLY = datetime.fromtimestamp(NOW_UNIX_S + 850_000, UTC)
@@ -364,3 +371,35 @@ def test_ingestion_meanwhile_changes_nothing_of_a_run(
 def test_what_makes_no_sense_is_said(home: Home) -> None:
     assert "known: cf" in retrain("fc").output
     assert "--rollback takes the models" in retrain("--rollback").output
+
+
+def record(home: Home, *users: str) -> None:
+    """Clicks of today on the first item."""
+    database = Database.for_writing("", home.database)
+    now_ms = int(1000 * time.time())
+    events = [event(f"click-of-{user}", user_id=user, item_id="a0") for user in users]
+    EventLog(database).write(events, now_ms)
+    database.close()
+
+
+def test_what_was_recorded_since_is_learned_from(home: Home) -> None:
+    before = report()
+    record(home, "d0", "d1")
+    said = report()
+    assert said["dataset_version"] == before["dataset_version"] + "+e2"
+    assert said["rows"]["events"] == before["rows"]["events"] + 2
+    assert set(outcomes(said).values()) == {"promoted"}
+    assert set(outcomes(report()).values()) == {"unchanged"}
+    record(home, "d2")
+    assert report()["dataset_version"] == before["dataset_version"] + "+e3"
+
+
+def test_who_is_known_by_recorded_events_alone_can_be_erased_from_a_run(home: Home) -> None:
+    record(home, "visitor")
+    frozen = FrozenDataset(home.retraining_data)
+    frozen.hold(learning_dataset(home))
+    frozen.erase(ErasedUsers(b"salt", frozenset({id_hash(b"salt", "somebody")})))
+    frozen.check()
+    frozen.erase(ErasedUsers(b"salt", frozenset({id_hash(b"salt", "visitor")})))
+    with pytest.raises(UnavailableError, match="erased"):
+        frozen.check()
