@@ -162,6 +162,9 @@ def drilled(
     drill: Drill, mesh: MeshProcesses, prometheus: PrometheusServer, most_s: float
 ) -> list[Rung]:
     """Causes the fault until all has rung, follows the runbooks, ends it, waits for silence."""
+    early = prometheus.firing() & set(drill.alerts)
+    if early:
+        raise SystemExit(f"{', '.join(early)}: rings before anything was done")
     began_s = time.monotonic()
     rang: dict[str, float] = {}
     commands: dict[str, dict[str, int]] = {}
@@ -177,6 +180,7 @@ def drilled(
         over_s = None
         if alert in rang and alert not in DAYS:
             over_s = until_over(alert, prometheus, most_s)
+            print(f"  {alert} over: {over_s}", file=sys.stderr, flush=True)
         rung = Rung(alert, drill.name, rang.get(alert), over_s, commands.get(alert, {}))
         found.append(rung)
     return found
@@ -194,7 +198,7 @@ def unanswered(prometheus: PrometheusServer) -> tuple[int, list[str]]:
 async def loaded(asked: AskedMesh) -> None:
     """Asks for pages and reports what came of them, until cancelled."""
     async with asked.loaded(deadline_s=DEADLINE_S, seed=0, feedback_share=FEEDBACK_SHARE) as load:
-        while True:
+        while not load.interrupted:
             await load.profile([Segment(LOAD_PER_S, 60.0)], "", lambda *_: None)
 
 

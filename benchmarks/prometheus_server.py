@@ -169,7 +169,7 @@ def socket_offered(unix_socket: Path, path: str) -> Iterator[str]:
                 with socket.socket(socket.AF_UNIX) as connection:
                     connection.connect(str(unix_socket))
                     connection.sendall(
-                        f"GET {path} HTTP/1.0\r\nHost: edge\r\nConnection: close\r\n\r\n".encode()
+                        f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode()
                     )
                     while part := connection.recv(65_536):
                         self.wfile.write(part)
