@@ -19,8 +19,8 @@ MOST_WAITING = 128
 """For a turn, of one process: their patience ends long before so many would have had one."""
 RESERVED_SHARE = 0.5
 """Of the limit, beyond it, for critical requests alone: they wait for each other at most."""
-PATIENCE_S = 0.5
-"""The longest wait for a turn."""
+PATIENCE_S = 2.0
+"""The longest wait for a turn, of who has many seconds."""
 PATIENCE_SHARE = {Priority.CRITICAL: 0.5, Priority.NORMAL: 0.25, Priority.BATCH: 0.1}
 """The most of a request's remaining time that it waits."""
 
