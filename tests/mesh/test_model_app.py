@@ -109,6 +109,7 @@ async def test_replicas_are_found_survive_a_kill_and_leave(home: Home, cluster: 
         await client.close()
 
 
+@pytest.mark.slow
 async def test_load_adds_replicas(home: Home, cluster: None) -> None:
     table = ModelTable(min_replicas=1, max_replicas=2, target_inflight=0.001)
     target = model_application(MODEL, table, home, "127.0.0.1")

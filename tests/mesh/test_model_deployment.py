@@ -174,14 +174,8 @@ def _deploys(mesh: RunningMesh, version: str, until: str) -> subprocess.Popen[st
     raise AssertionError(f"it never said {until!r}: {said}")
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param("trying", marks=pytest.mark.slow),
-        pytest.param("trial runs", marks=pytest.mark.slow),
-        "rolling out",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["trying", "trial runs", "rolling out"])
 async def test_killed_at_a_step_one_version_serves_and_deploying_again_works(
     mesh: RunningMesh, step: str
 ) -> None:
