@@ -142,13 +142,17 @@ def followed(alert: str, part: str) -> dict[str, bool]:
     found = {}
     for line in re.findall(r"^\$IN (recmesh .+)$", text, re.MULTILINE):
         said = line.replace("NAME", part)
-        done = subprocess.run(
-            [sys.executable, "-m", "recmesh.cli.main", *shlex.split(said)[1:]],
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "recmesh.cli.main", *shlex.split(said)[1:]],
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            found[said] = False
+            continue
         words = done.stdout + done.stderr
         found[said] = done.returncode in (0, 1) and bool(words) and "Traceback" not in words
     return found
