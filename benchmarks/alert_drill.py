@@ -2,7 +2,7 @@
 
     recmesh up --detach
     python -m benchmarks.alert_drill
-    python -m benchmarks.alert_drill --only nlp --json
+    python -m benchmarks.alert_drill --only "nlp, down" --json
 
 A real Prometheus scrapes the mesh and evaluates the rules of ``k8s/base/rules``, whose minutes are
 made ten times shorter. Under load, faults are caused one after another; of each alert that is to
@@ -233,7 +233,7 @@ async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
             # A rate needs two of what the agents hand on every ten seconds.
             await asyncio.sleep(chosen.before)
             for drill in DRILLS:
-                if chosen.only and drill.fault.part not in chosen.only:
+                if chosen.only and drill.name not in chosen.only:
                     continue
                 print(drill.name, file=sys.stderr, flush=True)
                 found += await asyncio.to_thread(drilled, drill, mesh, prometheus, chosen.most)
@@ -273,8 +273,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ", ".join(drill.fault.part for drill in DRILLS)
-    parser.add_argument("--only", action="append", help=f"{parts}; may be repeated")
+    known = "; ".join(f'"{drill.name}"' for drill in DRILLS)
+    parser.add_argument("--only", action="append", help=f"may be repeated: {known}")
     parser.add_argument("--before", type=float, default=40.0, help="seconds to get to know it")
     parser.add_argument("--most", type=float, default=300.0, help="seconds to wait for an alert")
     parser.add_argument("--json", action="store_true")

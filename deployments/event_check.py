@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
@@ -141,9 +142,11 @@ def _check_fields(event: feedback_pb2.Event, now_unix_s: float) -> None:
         raise DataError(f"item_id: required for event type {kind}")
     ahead_s = event.time.seconds - now_unix_s
     if ahead_s > FUTURE_S:
-        raise DataError(f"time: {ahead_s:.0f} s in the future; at most {FUTURE_S} s are accepted")
+        raise DataError(
+            f"time: {math.ceil(ahead_s)} s in the future; at most {FUTURE_S} s are accepted"
+        )
     if -ahead_s > PAST_S:
-        raise DataError(f"time: {-ahead_s:.0f} s ago; at most {PAST_S} s are accepted")
+        raise DataError(f"time: {math.ceil(-ahead_s)} s ago; at most {PAST_S} s are accepted")
     if event.dwell.seconds > MOST_DWELL_S:
         raise DataError(f"dwell: {event.dwell.seconds} s; at most {MOST_DWELL_S} s are accepted")
     if event.rank > MOST_RANK:
