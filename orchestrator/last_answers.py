@@ -50,10 +50,11 @@ class LastAnswers:
         )
 
     def keep(self, question: Question, answer: model_pb2.RetrieveResponse) -> None:
-        """Remembers an answer; what was not asked for longest goes."""
-        self._answers[question] = self._now_s(), answer
+        """Remembers an answer, and forgets those that are too old or too many, oldest first."""
+        now_s = self._now_s()
+        self._answers[question] = now_s, answer
         self._answers.move_to_end(question)
-        if len(self._answers) > self._most:
+        while len(self._answers) > self._most or self._oldest_s() < now_s - self._keep_s:
             self._answers.popitem(last=False)
 
     def last(self, question: Question) -> tuple[model_pb2.RetrieveResponse, float] | None:
@@ -64,3 +65,11 @@ class LastAnswers:
         at_s, answer = found
         age_s = self._now_s() - at_s
         return (answer, age_s) if age_s <= self._keep_s else None
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._answers)
+
+    def _oldest_s(self) -> float:
+        at_s, _ = next(iter(self._answers.values()))
+        return at_s

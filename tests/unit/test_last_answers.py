@@ -34,6 +34,16 @@ def test_an_answer_too_old_is_not_given() -> None:
     assert answers.last(question()) is None
 
 
+def test_what_is_too_old_does_not_stay_in_memory() -> None:
+    clock = [0.0]
+    answers = LastAnswers(keep_s=60.0, now_s=lambda: clock[0])
+    for user in ("d1", "d2", "d3"):
+        answers.keep(question(user), answer("1"))
+    clock[0] = 61.0
+    answers.keep(question("d4"), answer("1"))
+    assert len(answers) == 1
+
+
 def test_what_was_not_asked_for_longest_goes_first() -> None:
     answers = LastAnswers(most=2)
     for user in ("d1", "d2", "d1", "d3"):
