@@ -2,7 +2,7 @@
 
     recmesh up --detach
     python -m benchmarks.alert_drill
-    python -m benchmarks.alert_drill --only "nlp, down" --json
+    python -m benchmarks.alert_drill --only "nlp down" --json
 
 A real Prometheus scrapes the mesh and evaluates the rules of ``k8s/base/rules``, whose minutes are
 made ten times shorter. Under load, faults are caused one after another; of each alert that is to
@@ -27,17 +27,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
 from benchmarks.chaos import ENVOY, ORCHESTRATOR, WRITER, replica
 from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Slowed
 from benchmarks.prometheus_server import PrometheusServer, prometheus_watching, socket_offered
+from benchmarks.wide_console import wide_console
 from k8s.validation.prometheus import queries
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
-from recmesh.deployments.mesh_record import running_mesh
+from recmesh.cli.required_mesh import required_mesh
 from recmesh.deployments.ray_cluster import joined_cluster, metrics_addresses
 
 K8S = Path(__file__).resolve().parent.parent / "k8s"
@@ -86,11 +86,6 @@ class Drill:
 
     fault: Fault
     alerts: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Part and what happens to it."""
-        return f"{self.fault.part}, {self.fault.name}"
 
 
 @dataclass(frozen=True)
@@ -191,7 +186,7 @@ def drilled(
         if alert in rang and alert not in DAYS:
             over_s = until_over(alert, prometheus, most_s)
             print(f"  {alert} over: {over_s}", file=sys.stderr, flush=True)
-        rung = Rung(alert, drill.name, rang.get(alert), over_s, commands.get(alert, {}))
+        rung = Rung(alert, drill.fault.title, rang.get(alert), over_s, commands.get(alert, {}))
         found.append(rung)
     return found
 
@@ -215,12 +210,10 @@ async def loaded(asked: AskedMesh) -> None:
 async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
     """All drills, under load; then the dashboards."""
     asked = AskedMesh.running(DEFAULT_MIX)
-    record = running_mesh(asked.home)
-    assert record is not None
     mesh = MeshProcesses(asked.pid)
     (envoy,) = mesh.called([ENVOY])
     (bootstrap,) = [word for word in envoy.cmdline() if word.endswith(ENVOY)]
-    with joined_cluster(asked.home, record.ray_address):
+    with joined_cluster(asked.home, required_mesh(asked.home).ray_address):
         nodes = metrics_addresses()
     found: list[Rung] = []
     with ExitStack() as stack:
@@ -233,9 +226,9 @@ async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
             # A rate needs two of what the agents hand on every ten seconds.
             await asyncio.sleep(chosen.before)
             for drill in DRILLS:
-                if chosen.only and drill.name not in chosen.only:
+                if chosen.only and drill.fault.title not in chosen.only:
                     continue
-                print(drill.name, file=sys.stderr, flush=True)
+                print(drill.fault.title, file=sys.stderr, flush=True)
                 found += await asyncio.to_thread(drilled, drill, mesh, prometheus, chosen.most)
             await asyncio.sleep(chosen.before)
             count, silent = await asyncio.to_thread(unanswered, prometheus)
@@ -273,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    known = "; ".join(f'"{drill.name}"' for drill in DRILLS)
+    known = "; ".join(f'"{drill.fault.title}"' for drill in DRILLS)
     parser.add_argument("--only", action="append", help=f"may be repeated: {known}")
     parser.add_argument("--before", type=float, default=40.0, help="seconds to get to know it")
     parser.add_argument("--most", type=float, default=300.0, help="seconds to wait for an alert")
@@ -283,9 +276,7 @@ def main() -> None:
     if chosen.json:
         print(json.dumps({"alerts": [asdict(one) for one in found], "silent": silent}, indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 160
+        console = wide_console(160)
         console.print(table(found))
         console.print(f"dashboards: {count - len(silent)} of {count} queries find series")
         for query in silent:

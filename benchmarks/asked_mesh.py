@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
 from recmesh.cli.load_generation.load_run import LoadRun
@@ -38,7 +37,7 @@ class AskedMesh:
         From here on this process is served before the mesh's where it may be (by root), as if it
         had a machine of its own: how late it is itself is not the mesh's.
         """
-        with contextlib.suppress(PermissionError):
+        with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         home = Home.from_environment()
         try:

@@ -21,12 +21,12 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
 from benchmarks.chaos import MODELS
 from benchmarks.several_nodes import SeveralNodes, mesh_on_nodes
+from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_row import LoadRow
 from recmesh.cli.load_generation.rate_profile import parse_profile
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
@@ -175,9 +175,7 @@ def main() -> None:
     if chosen.json:
         print(json.dumps({"parts": [asdict(part) for part in found], "broken": said}, indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 140
+        console = wide_console(140)
         console.print(table(found))
         for line in said or ["replicas followed, and no request failed"]:
             console.print(line)

@@ -23,7 +23,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh, lasting_from
@@ -37,6 +36,7 @@ from benchmarks.chaos_faults import (
     Poisoned,
     Slowed,
 )
+from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_row import LoadRow
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
@@ -64,11 +64,6 @@ class Case:
     """Share of the requests of its time that may fail."""
     least_during_s: float = 0.0
     least_after_s: int = 0
-
-    @property
-    def name(self) -> str:
-        """Part and what happens to it."""
-        return f"{self.fault.part} {self.fault.name}"
 
 
 @dataclass(frozen=True)
@@ -134,13 +129,13 @@ async def suffer(case: Case, run: LoadRun, mesh: MeshProcesses, chosen: argparse
                 await asyncio.to_thread(fault.close)
 
     with progress_bars(chosen.json) as bars:
-        task = bars.add_task(case.name, total=None)
+        task = bars.add_task(case.fault.title, total=None)
 
         def progress(done_s: float, total_s: float, said: str) -> None:
             bars.update(task, completed=done_s, total=total_s, description=said)
 
         striking = asyncio.create_task(strike())
-        rows = await run.profile([before, lead, during, *after], case.name, progress)
+        rows = await run.profile([before, lead, during, *after], case.fault.title, progress)
         await striking
     return judged(case, rows)
 
@@ -163,7 +158,7 @@ def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     if failed_calls([first]) or first.total.degraded_share:
         broken.append("not whole before the fault")
     return Seen(
-        case=case.name,
+        case=case.fault.title,
         requests=requests,
         failed=dict(failed),
         degraded_share=second.total.degraded_share,
@@ -212,10 +207,10 @@ async def run(chosen: argparse.Namespace, known: Sequence[Case]) -> list[Seen]:
     """All faults that were chosen, one after another."""
     asked = AskedMesh.running(chosen.mix)
     mesh = MeshProcesses(asked.pid)
-    cases = [case for case in known if not chosen.only or case.name in chosen.only]
+    cases = [case for case in known if not chosen.only or case.fault.title in chosen.only]
     random.Random(chosen.seed).shuffle(cases)
     if not cases:
-        raise SystemExit("\n  ".join(["no such fault; there are", *(c.name for c in known)]))
+        raise SystemExit("\n  ".join(["no such fault; there are", *(c.fault.title for c in known)]))
     seen: list[Seen] = []
     for case in cases:
         # Connections of its own: an edge that was killed is not the next fault's.
@@ -246,9 +241,7 @@ def show(seen: Sequence[Seen], *, as_json: bool) -> NoReturn:
         said: list[dict[str, Any]] = [asdict(one) for one in seen]
         print(json.dumps(said, indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 160
+        console = wide_console(160)
         console.print(table(seen))
     sys.exit(any(one.broken for one in seen))
 

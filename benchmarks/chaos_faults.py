@@ -57,6 +57,11 @@ class Fault(ABC):
     def name(self) -> str:
         """What happens, in a word."""
 
+    @property
+    def title(self) -> str:
+        """Part and what happens to it."""
+        return f"{self.part} {self.name}"
+
     @contextmanager
     @abstractmethod
     def happening(self, mesh: MeshProcesses) -> Iterator[None]:

@@ -25,10 +25,10 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh, lasting_from
+from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_row import LoadRow
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
@@ -224,9 +224,7 @@ def main() -> None:
     if chosen.json:
         print(json.dumps(asdict(outcome), indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 140
+        console = wide_console(140)
         console.print(table(outcome))
         for line in said(outcome):
             console.print(line)

@@ -46,11 +46,8 @@ class PrometheusServer:
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now."""
-        return {one["labels"]["alertname"] for one in self._alerts() if one["state"] == "firing"}
-
-    def _alerts(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._asked("alerts")["alerts"]
-        return found
+        alerts = self._asked("alerts")["alerts"]
+        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
 
     def _asked(self, what: str, **asked: str) -> dict[str, Any]:
         with urlopen(f"http://{self._address}/api/v1/{what}?{urlencode(asked)}") as answer:

@@ -23,12 +23,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
 from benchmarks.chaos import failed_calls
 from benchmarks.own_command import command
+from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
@@ -183,9 +183,7 @@ def main() -> None:
     if chosen.json:
         print(json.dumps([asdict(step) for step in steps], indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120
+        console = wide_console(120)
         console.print(table(steps))
     sys.exit(any(step.failed or step.degraded for step in steps))
 

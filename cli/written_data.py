@@ -81,12 +81,13 @@ def learning_dataset(home: Home) -> Dataset:
         NotFoundError: nothing was ingested.
         UnavailableError: the database does not answer.
     """
-    dataset = current_dataset(home)
+    dataset = Dataset.open(home.dataset)
     database = opened_database(home)
     if database is None:
         return dataset
     try:
-        return dataset.with_recorded(RecordedEvents.read(EventLog(database)))
+        written = dataset.under(CatalogOverlay(CatalogLog(database).read()))
+        return written.with_recorded(RecordedEvents.read(EventLog(database)))
     finally:
         database.close()
 
