@@ -81,9 +81,13 @@ sbom: $(INSTALLED) $(AUDITORS) ## What we are made of: build/sbom.json (CycloneD
 audit: $(AUDITORS) ## Known vulnerabilities of what is pinned; asks PyPI
 	$(AUDITORS)/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
 
+SERVER := $(BIN)/python -W ignore -m benchmarks.postgresql_server
+
 chaos: trained ## Break each part of a mesh with two orchestrators in turn, under load
-	@RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2 $(BIN)/recmesh up --detach
-	@$(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; $(BIN)/recmesh down; exit $$ended
+	@export RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2; \
+		export RECMESH_DATABASE__URI=$$($(SERVER) start $(STATE)/postgresql); \
+		$(BIN)/recmesh up --detach && $(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; \
+		$(BIN)/recmesh down; $(SERVER) stop $(STATE)/postgresql; exit $$ended
 
 chaos-nodes: trained ## Lose a node of a mesh on several, under load
 	@$(BIN)/python -m benchmarks.node_faults $(BENCH)

@@ -1,6 +1,6 @@
 """Breaks each part of a running mesh in turn, under load, and says what callers saw of it.
 
-    make chaos                        starts a mesh with two orchestrators, and stops it
+    make chaos                        a mesh with two orchestrators and a PostgreSQL, and its end
     python -m benchmarks.chaos        asks the one that runs
     python -m benchmarks.chaos --only "cf paused" --rate 60 --json
 
@@ -34,14 +34,18 @@ from benchmarks.chaos_faults import (
     MeshProcesses,
     Paused,
     Poisoned,
+    ServerPaused,
+    ServerStopped,
     Slowed,
 )
+from benchmarks.postgresql_server import PostgresqlServer
 from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_row import LoadRow
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.cli.progress_bars import progress_bars
+from recmesh.deployments.mesh_config import DEFAULT_CONFIG, MeshConfig
 from recmesh.storage.home import Home
 
 MODELS = ("cf", "behavioral", "nlp", "network")
@@ -91,7 +95,7 @@ def replica(model: str) -> str:
 
 
 def matrix(home: Home) -> list[Case]:
-    """Every part, and what may happen to it."""
+    """Every part, and what may happen to it; PostgreSQL where the mesh has one of this machine."""
     cases: list[Case] = []
     for model in MODELS:
         cases += [Case(kind(model, replica(model)), 0.0) for kind in (Killed, Paused, Slowed)]
@@ -108,6 +112,9 @@ def matrix(home: Home) -> list[Case]:
         Case(Killed("edge", ENVOY), 1.0),
         Case(Down("three models and Milvus", *map(replica, MODELS[:3]), MILVUS), 0.0),
     ]
+    server = PostgresqlServer.of(MeshConfig.load(DEFAULT_CONFIG, home).database.uri)
+    if server is not None:
+        cases += [Case(ServerStopped(server), 0.0), Case(ServerPaused(server), 0.0)]
     return cases
 
 

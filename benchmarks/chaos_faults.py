@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 from benchmarks.own_command import command
+from benchmarks.postgresql_server import PostgresqlServer
 from recmesh.storage.artifacts import ArtifactStore
 from recmesh.storage.home import Home
 
@@ -103,6 +104,37 @@ class Paused(Fault):
             yield
         finally:
             _go_on(hit)
+
+
+class ServerStopped(Fault):
+    """PostgreSQL ends without finishing anything; nobody starts it again meanwhile."""
+
+    name = "stopped"
+
+    def __init__(self, server: PostgresqlServer) -> None:
+        super().__init__("PostgreSQL")
+        self._server = server
+
+    @contextmanager
+    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
+        """As by ``pg_ctl stop -m immediate``."""
+        self._server.stop(at_once=True)
+        try:
+            yield
+        finally:
+            self._server.start()
+
+
+class ServerPaused(Paused):
+    """PostgreSQL is there, and silent: the postmaster and all connections."""
+
+    def __init__(self, server: PostgresqlServer) -> None:
+        super().__init__("PostgreSQL")
+        self._server = server
+
+    def hit(self, mesh: MeshProcesses) -> list[psutil.Process]:
+        """It is no process of the mesh."""
+        return self._server.processes()
 
 
 class DiskFull(Fault):

