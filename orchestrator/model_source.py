@@ -9,7 +9,7 @@ from recmesh.orchestrator.found import NOTHING, Found
 from recmesh.orchestrator.last_answers import Question
 from recmesh.orchestrator.mesh import Mesh
 from recmesh.orchestrator.model_trials.seen import Seen
-from recmesh.v1 import common_pb2, model_pb2
+from recmesh.v1 import model_pb2
 
 
 def retrieve_request(request: Admitted, query: str) -> model_pb2.RetrieveRequest:
@@ -38,12 +38,8 @@ async def proposals(
     if answer is None:
         return None
     if len(answer.scores) != len(answer.item_ids):
-        request.calls.record(
-            name,
-            common_pb2.SOURCE_STATE_ERROR,
-            0.0,
-            f"gave {len(answer.scores)} scores for {len(answer.item_ids)} items",
-        )
+        wrong = f"gave {len(answer.scores)} scores for {len(answer.item_ids)} items"
+        request.calls.refuse_answer(name, wrong, asked)
         return None
     request.calls.statuses[name].version = answer.version
     if asked == name and mesh.models.shadows(name):

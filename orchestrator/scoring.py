@@ -72,12 +72,8 @@ async def _ask(
     if answer is None:
         return
     if len(answer.scores) != len(at):
-        request.calls.record(
-            name,
-            common_pb2.SOURCE_STATE_ERROR,
-            0.0,
-            f"gave {len(answer.scores)} scores for {len(at)} items",
-        )
+        wrong = f"gave {len(answer.scores)} scores for {len(at)} items"
+        request.calls.refuse_answer(name, wrong, asked)
         return
     scores = np.array(answer.scores, np.float32)
     scores[np.array(answer.missing, np.int64)] = np.nan
@@ -117,9 +113,7 @@ async def _matrix(
         ):
             columns[name] = raw
             at = np.flatnonzero(np.isnan(raw))
-            status = request.calls.statuses.get(name)
-            failed_before = status is not None and status.state != common_pb2.SOURCE_STATE_OK
-            if len(at) and not failed_before:
+            if len(at):
                 asked.append(_ask(mesh, request, name, query, rows, at, raw))
     await asyncio.gather(*asked)
     for name, raw in columns.items():

@@ -47,7 +47,7 @@ class SourceCalls:
     """What live models answered that another version is to be asked, too."""
     statuses: dict[str, common_pb2.SourceStatus] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
-    """Who was asked and did not answer."""
+    """Who is not asked again: no answer, or none of the contract."""
 
     def record(
         self, name: str, state: common_pb2.SourceState.ValueType, latency_s: float, detail: str = ""
@@ -61,6 +61,11 @@ class SourceCalls:
             status.detail = detail
         status.latency.FromNanoseconds(status.latency.ToNanoseconds() + int(latency_s * 1e9))
         return status
+
+    def refuse_answer(self, name: str, detail: str, asked: str = "") -> None:
+        """What a component answered breaks its contract; names are those of :meth:`ask`."""
+        self._failed.add(asked or name)
+        self.record(name, common_pb2.SOURCE_STATE_ERROR, 0.0, detail)
 
     async def ask(
         self,
@@ -92,6 +97,7 @@ class SourceCalls:
         if not breaker.allows():
             SOURCE_CALLS.add(asked, "circuit_open")
             self._tally(asked, 0.0, answered=False)
+            self._failed.add(asked)
             self.record(
                 name, common_pb2.SOURCE_STATE_CIRCUIT_OPEN, 0.0, "failed repeatedly; left alone"
             )

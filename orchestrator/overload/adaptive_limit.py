@@ -7,8 +7,11 @@ would only be fewer. Work that is quick has room, however busy the process is.
 
 What work on a request takes, from its turn to its answer, is told as a share of the time that it
 was given. A window's median is held against the least that there was, which grows slowly so that
-work that got dearer for good is no overload for ever; and it is too much in any case from a quarter
-on, because what waits for its turn has that quarter again, and the slowest their double.
+work that got dearer for good is no overload for ever: of those at work, the part that the excess is
+of the median stands in a queue somewhere (Little's law). A few there keep cores busy, and where
+only a few are at work, whoever else uses the cores is not made quicker by fewer. The median is too
+much in any case from a quarter on, because what waits for its turn has that quarter again, and the
+slowest their double.
 
 Additive increase and multiplicative decrease (Chiu, Jain: *Analysis of the increase and decrease
 algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Brakmo,
@@ -24,6 +27,8 @@ MOST_SHARE = 0.25
 """Of a request's time that the work on it may take, by the median of a window."""
 MOST_TIMES = 2.5
 """What work may take, by the same, as a multiple of the least."""
+MOST_QUEUED = 4.0
+"""Requests at work that may stand in a queue, however long they take."""
 LEAST_GROWS = 1.001
 """The least, each window."""
 BUSY_LAG_S = 0.001
@@ -63,8 +68,7 @@ class AdaptiveLimit:
             return
         median = statistics.median(self._shares)
         self._least = min(median, LEAST_GROWS * self._least)
-        slow = median > min(MOST_SHARE, MOST_TIMES * self._least)
-        if slow and self._lag_s > BUSY_LAG_S:
+        if self._lag_s > BUSY_LAG_S and (median > MOST_SHARE or self._queues(median)):
             # From what there was, not from a limit that nobody came near.
             busy = min(self.at_once, max(self._most_seen, FEWEST))
             self.at_once = max(FEWEST, int(busy * DECREASE))
@@ -72,3 +76,7 @@ class AdaptiveLimit:
             self.at_once = min(MOST, self.at_once + INCREASE)
         self._shares.clear()
         self._most_seen = 0
+
+    def _queues(self, median: float) -> bool:
+        queued = self._most_seen * (1.0 - self._least / median)
+        return median > MOST_TIMES * self._least and queued > MOST_QUEUED

@@ -60,6 +60,14 @@ def test_answers_much_later_than_the_quickest_lower_it() -> None:
     assert window(found, 0.06, working=32) < 32
 
 
+def test_a_few_are_no_overload_when_others_take_the_cores() -> None:
+    found = limit(16)
+    window(found, 0.02, working=1)
+    for _ in range(8):
+        assert window(found, 0.2, working=4) == 16
+    assert window(found, 0.2, working=6) < 16
+
+
 def test_what_got_dearer_for_good_is_no_overload_for_ever() -> None:
     found = limit(32)
     window(found, 0.02, working=1)
