@@ -78,5 +78,5 @@ class AdaptiveLimit:
         self._most_seen = 0
 
     def _queues(self, median: float) -> bool:
-        queued = self._most_seen * (1.0 - self._least / median)
-        return median > MOST_TIMES * self._least and queued > MOST_QUEUED
+        excess = median - self._least
+        return median > MOST_TIMES * self._least and self._most_seen * excess > MOST_QUEUED * median
