@@ -1,7 +1,7 @@
 """Whether replicas follow the load on several nodes, and whether callers notice.
 
     python -m benchmarks.autoscaling                             a jump, and back
-    python -m benchmarks.autoscaling --profile daily:14x420s     a day in seven minutes
+    python -m benchmarks.autoscaling --profile daily:12x420s     a day in seven minutes
 
 Starts the mesh of ``RECMESH_HOME`` on a cluster of a head and two nodes, with one to three replicas
 of every model, and a target so low that two cores bring them there. Replicas are counted by their

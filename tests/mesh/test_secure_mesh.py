@@ -14,6 +14,7 @@ import pytest
 
 from recmesh.deployments.development_credentials import DevelopmentCredentials, Pair
 from recmesh.deployments.mesh_config import DEFAULT_CONFIG
+from recmesh.storage.milvus_process import free_port
 from recmesh.v1 import model_pb2, model_pb2_grpc
 from tests.mesh.conftest import RunningMesh
 from tests.small_world import ingested_home, train
@@ -26,7 +27,8 @@ POLICY = Path(__file__).parents[2] / "orchestrator" / "policies" / "default.toml
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    running = RunningMesh(ingested_home(tmp_path_factory.mktemp("secure")))
+    collector = f"http://127.0.0.1:{free_port()}"
+    running = RunningMesh(ingested_home(tmp_path_factory.mktemp("secure")), collector)
     running.policy.write_text(POLICY.read_text())
     train(running.home, "cf")
     config = running.home.root / "mesh.toml"
@@ -52,6 +54,13 @@ def test_commands_and_curl_are_answered_and_strangers_are_not(secure: RunningMes
     )
     with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
         assert json.loads(answer.read())["recommendations"]
+
+
+def test_a_trace_leads_through_every_part_and_names_nobody(secure: RunningMesh) -> None:
+    said = secure.recmesh("trace", "reader", "--json").stdout
+    services = {span["service"] for span in json.loads(said)}
+    assert services == {"caller", "recmesh-edge", "recmesh-orchestrator", "recmesh-cf"}
+    assert "reader" not in said
 
 
 def test_ray_answers_nobody_without_its_own_certificate(secure: RunningMesh) -> None:
