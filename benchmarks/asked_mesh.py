@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
+from benchmarks.running_campaigns import running_campaigns
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.request_mix import RequestMix, parse_mix
 from recmesh.cli.required_mesh import required_mesh
@@ -15,9 +16,11 @@ from recmesh.deployments.edge_channel import Edge, edge_of
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
+from recmesh.v1 import catalog_pb2_grpc
 
 CHANNELS = 4
 NICENESS = -10
+ORDER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class AskedMesh:
     def running(cls, mix: str) -> AskedMesh:
         """The mesh of ``$RECMESH_HOME``, to be asked by weights of surfaces; ends without one.
 
+        Campaigns run from here on, as on a platform: holding their slots is a part of pages.
         From here on this process is served before the mesh's where it may be (by root), as if it
         had a machine of its own: how late it is itself is not the mesh's.
         """
@@ -42,8 +46,13 @@ class AskedMesh:
         home = Home.from_environment()
         try:
             pid = required_mesh(home).pid
-            requests = RequestMix.of(parse_mix(mix), current_dataset(home), [], [])
-            return cls(home, pid, edge_of(home), requests)
+            dataset, edge = current_dataset(home), edge_of(home)
+            requests = RequestMix.of(parse_mix(mix), dataset, [], [])
+            with edge.channel() as channel:
+                catalog_pb2_grpc.CatalogServiceStub(channel).UpsertCampaigns(
+                    running_campaigns(dataset.items["item_id"].to_pylist()), timeout=ORDER_S
+                )
+            return cls(home, pid, edge, requests)
         except RecMeshError as error:
             raise SystemExit(str(error)) from None
 

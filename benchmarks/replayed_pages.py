@@ -29,6 +29,7 @@ import grpc.aio
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from benchmarks.running_campaigns import running_campaigns
 from recmesh.cli.replay import tally
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.database import Database
@@ -49,8 +50,6 @@ CALLERS = 6
 SURFACES = ("feed", "feed", "search", "swipe", "network")
 CLICKED_EVERY = 5
 """Pages, of which one is clicked."""
-CAMPAIGNS = 5
-ITEMS_OF_A_CAMPAIGN = 20
 START_S = 120.0
 
 
@@ -140,29 +139,6 @@ def clicked(
     return feedback_pb2.RecordEventsRequest(caller="benchmark", events=events)
 
 
-async def ordered(address: str, dataset: Dataset) -> None:
-    """Campaigns for everybody, which want more than there is."""
-    ids = dataset.items["item_id"].to_pylist()
-    now = int(time.time())
-    campaigns = [
-        catalog_pb2.Campaign(
-            campaign_id=f"c{number}",
-            sponsor=f"sponsor {number}",
-            disclosure=f"Sponsored by sponsor {number}",
-            item_ids=ids[number + 1 : len(ids) : len(ids) // ITEMS_OF_A_CAMPAIGN],
-            starts_at=Timestamp(seconds=now - 3600),
-            ends_at=Timestamp(seconds=now + 3600),
-            budget_impressions=100_000,
-            frequency_cap_per_day=5,
-        )
-        for number in range(CAMPAIGNS)
-    ]
-    async with grpc.aio.insecure_channel(address) as channel:
-        await catalog_pb2_grpc.CatalogServiceStub(channel).UpsertCampaigns(
-            catalog_pb2.UpsertCampaignsRequest(campaigns=campaigns), timeout=30.0
-        )
-
-
 async def written(address: str, dataset: Dataset) -> None:
     """Deletes an item in ten: what was recorded of them must not be asked of the catalogue."""
     async with grpc.aio.insecure_channel(address) as channel:
@@ -200,7 +176,10 @@ async def main() -> None:
     with copied(home) as root:
         policy, seen, source = with_chance(root.parent), Answered(), requests(dataset, 0)
         process, address = await started(root, policy)
-        await ordered(address, dataset)
+        async with grpc.aio.insecure_channel(address) as channel:
+            await catalog_pb2_grpc.CatalogServiceStub(channel).UpsertCampaigns(
+                running_campaigns(dataset.items["item_id"].to_pylist()), timeout=30.0
+            )
         await asked(address, arguments.pages // 2, source, seen)
         process.send_signal(signal.SIGKILL)
         await process.wait()

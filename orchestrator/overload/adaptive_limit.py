@@ -6,12 +6,14 @@ slow while the process has CPU to spare waits for somebody else, a slow model sa
 would only be fewer. Work that is quick has room, however busy the process is.
 
 What work on a request takes, from its turn to its answer, is told as a share of the time that it
-was given. A window's median is held against the least that there was, which grows slowly so that
-work that got dearer for good is no overload for ever: of those at work, the part that the excess is
-of the median stands in a queue somewhere (Little's law). A few there keep cores busy, and where
-only a few are at work, whoever else uses the cores is not made quicker by fewer. The median is too
-much in any case from a quarter on, because what waits for its turn has that quarter again, and the
-slowest their double.
+was given. A window's median is held against the least that there was, a tenth at most: what waits
+for its turn has a quarter of its time again, and the slowest need their double. The least grows
+slowly, so that work that got dearer for good is no overload for ever.
+
+The part of the median that is beyond the least is spent in queues, and by Little's law that part of
+those at work stands in them. A few there keep the cores busy. Where only a few are at work, they
+are slow because others use the cores, a replica that starts beside them say, and turning requests
+away would make none of them quicker.
 
 Additive increase and multiplicative decrease (Chiu, Jain: *Analysis of the increase and decrease
 algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Brakmo,
@@ -23,17 +25,17 @@ from __future__ import annotations
 
 import statistics
 
-MOST_SHARE = 0.25
-"""Of a request's time that the work on it may take, by the median of a window."""
 MOST_TIMES = 2.5
-"""What work may take, by the same, as a multiple of the least."""
+"""What work may take, by the median of a window, as a multiple of the least."""
+MOST_LEAST = 0.1
+"""Of a request's time: what takes more, however quick it can be, waits somewhere."""
 MOST_QUEUED = 4.0
 """Requests at work that may stand in a queue, however long they take."""
 LEAST_GROWS = 1.001
 """The least, each window."""
 BUSY_LAG_S = 0.001
 """By how much the event loop of a process that lacks CPU is late."""
-FEWEST, MOST, FIRST = 2, 512, 16
+FEWEST, MOST, FIRST = 4, 512, 16
 DECREASE = 0.8
 INCREASE = 1
 LEAST_WINDOW = 16
@@ -68,15 +70,13 @@ class AdaptiveLimit:
             return
         median = statistics.median(self._shares)
         self._least = min(median, LEAST_GROWS * self._least)
-        if self._lag_s > BUSY_LAG_S and (median > MOST_SHARE or self._queues(median)):
+        least = min(self._least, MOST_LEAST)
+        queued = self._most_seen * (1.0 - least / median) if median > MOST_TIMES * least else 0.0
+        if queued > MOST_QUEUED and self._lag_s > BUSY_LAG_S:
             # From what there was, not from a limit that nobody came near.
-            busy = min(self.at_once, max(self._most_seen, FEWEST))
+            busy = min(self.at_once, self._most_seen)
             self.at_once = max(FEWEST, int(busy * DECREASE))
         elif self._most_seen >= self.at_once:
             self.at_once = min(MOST, self.at_once + INCREASE)
         self._shares.clear()
         self._most_seen = 0
-
-    def _queues(self, median: float) -> bool:
-        excess = median - self._least
-        return median > MOST_TIMES * self._least and self._most_seen * excess > MOST_QUEUED * median

@@ -1,0 +1,36 @@
+"""Campaigns that run now and want more than there is, so that pages have sponsored slots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from recmesh.v1 import catalog_pb2
+
+CAMPAIGNS = 12
+ITEMS_OF_EACH = 20
+LASTS_S = 6 * 3600
+BUDGET = 100_000
+CAP_A_DAY = 5
+
+
+def running_campaigns(item_ids: Sequence[str]) -> catalog_pb2.UpsertCampaignsRequest:
+    """For everybody, each on items from all over the catalogue."""
+    now = int(time.time())
+    return catalog_pb2.UpsertCampaignsRequest(
+        campaigns=[
+            catalog_pb2.Campaign(
+                campaign_id=f"bench-{number}",
+                sponsor=f"sponsor {number}",
+                disclosure=f"Sponsored by sponsor {number}",
+                item_ids=item_ids[number + 1 :: max(len(item_ids) // ITEMS_OF_EACH, 1)],
+                starts_at=Timestamp(seconds=now - 3600),
+                ends_at=Timestamp(seconds=now + LASTS_S),
+                budget_impressions=BUDGET,
+                frequency_cap_per_day=CAP_A_DAY,
+            )
+            for number in range(CAMPAIGNS)
+        ]
+    )
