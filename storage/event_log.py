@@ -10,6 +10,7 @@ slots are confirmed in the event's own transaction (:mod:`recmesh.storage.campai
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -203,6 +204,9 @@ class EventLog:
         taken = [EVENTS.c["dwell_ms" if name == "dwell_s" else name] for name in names]
         with self._database.reading() as connection:
             head_seq = connection.execute(sa.select(EVENT_HEAD.c.seq)).scalar_one()
+            if head_seq <= after_seq:
+                # Whoever follows looks several times a second, and mostly finds nothing.
+                return EventBatch(after_seq, head_seq, _no_rows(tuple(names)))
             rows = connection.execute(
                 sa.select(*taken, EVENTS.c.seq.label("last_seq"))
                 .where(EVENTS.c.seq > after_seq)
@@ -210,7 +214,7 @@ class EventLog:
                 .limit(limit)
             ).all()
         full = limit is not None and len(rows) == limit
-        through_seq = rows[-1].last_seq if full and rows else max(head_seq, after_seq)
+        through_seq = rows[-1].last_seq if full and rows else head_seq
         return EventBatch(through_seq, head_seq, _arrow(names, rows))
 
     def position(self, consumer: str) -> int:
@@ -282,6 +286,11 @@ def _arrow(names: Sequence[str], rows: Sequence[Any]) -> pa.Table:
         else:
             columns[name] = pa.array(values, kind)
     return pa.table(columns)
+
+
+@functools.lru_cache
+def _no_rows(names: tuple[str, ...]) -> pa.Table:
+    return _arrow(names, [])
 
 
 class _Transaction:
