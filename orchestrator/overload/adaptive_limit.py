@@ -1,19 +1,16 @@
 """How many requests one process works on at once, learned from what that does to the work on each.
 
-Too many are worked on at once where each takes much longer than it would alone and the process
-lacks CPU: then each is done later without more of them being done. Both must be so. Work that is
+The limit is lowered where it binds, the work on each request takes much longer than it would alone,
+and the process lacks CPU: then more at once are only done later. All three must be so. Work that is
 slow while the process has CPU to spare waits for somebody else, a slow model say, and fewer at once
-would only be fewer. Work that is quick has room, however busy the process is.
+would only be fewer. Where the limit does not bind nobody waits for a turn: what is slow then is so
+because others use the cores, a replica that starts beside it say, and a lower limit would refuse
+what can be answered. Such a limit, low or high, goes back to what it was in the beginning.
 
 What work on a request takes, from its turn to its answer, is told as a share of the time that it
 was given. A window's median is held against the least that there was, a tenth at most: what waits
 for its turn has a quarter of its time again, and the slowest need their double. The least grows
 slowly, so that work that got dearer for good is no overload for ever.
-
-The part of the median that is beyond the least is spent in queues, and by Little's law that part of
-those at work stands in them. A few there keep the cores busy. Where only a few are at work, they
-are slow because others use the cores, a replica that starts beside them say, and turning requests
-away would make none of them quicker.
 
 Additive increase and multiplicative decrease (Chiu, Jain: *Analysis of the increase and decrease
 algorithms for congestion avoidance*, 1989), steered by delay rather than by losses, as in Brakmo,
@@ -29,13 +26,11 @@ MOST_TIMES = 2.5
 """What work may take, by the median of a window, as a multiple of the least."""
 MOST_LEAST = 0.1
 """Of a request's time: what takes more, however quick it can be, waits somewhere."""
-MOST_QUEUED = 4.0
-"""Requests at work that may stand in a queue, however long they take."""
 LEAST_GROWS = 1.001
 """The least, each window."""
 BUSY_LAG_S = 0.001
 """By how much the event loop of a process that lacks CPU is late."""
-FEWEST, MOST, FIRST = 4, 512, 16
+FEWEST, MOST, FIRST = 2, 512, 8
 DECREASE = 0.8
 INCREASE = 1
 LEAST_WINDOW = 16
@@ -70,13 +65,14 @@ class AdaptiveLimit:
             return
         median = statistics.median(self._shares)
         self._least = min(median, LEAST_GROWS * self._least)
-        least = min(self._least, MOST_LEAST)
-        queued = self._most_seen * (1.0 - least / median) if median > MOST_TIMES * least else 0.0
-        if queued > MOST_QUEUED and self._lag_s > BUSY_LAG_S:
-            # From what there was, not from a limit that nobody came near.
-            busy = min(self.at_once, self._most_seen)
-            self.at_once = max(FEWEST, int(busy * DECREASE))
-        elif self._most_seen >= self.at_once:
-            self.at_once = min(MOST, self.at_once + INCREASE)
+        slow = median > MOST_TIMES * min(self._least, MOST_LEAST)
+        if self._most_seen < self.at_once < FIRST:
+            self.at_once += INCREASE
+        elif self._most_seen < self.at_once:
+            self.at_once = max(FIRST, int(self.at_once * DECREASE))
+        elif slow and self._lag_s > BUSY_LAG_S:
+            self.at_once = max(FEWEST, int(self.at_once * DECREASE))
+        else:
+            self.at_once = min(self.at_once + INCREASE, MOST)
         self._shares.clear()
         self._most_seen = 0

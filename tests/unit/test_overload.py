@@ -45,8 +45,8 @@ def test_it_grows_only_where_it_binds_and_answers_have_time_left() -> None:
     assert window(found, 0.1, working=MOST) == MOST
 
 
-def test_late_answers_lower_it_from_what_there_was_and_never_to_nothing() -> None:
-    found = limit(32)
+def test_late_answers_lower_it_and_never_to_nothing() -> None:
+    found = limit(20)
     assert window(found, 0.9, working=20) == 16
     for _ in range(50):
         # Critical ones are let in beyond it.
@@ -55,18 +55,25 @@ def test_late_answers_lower_it_from_what_there_was_and_never_to_nothing() -> Non
 
 
 def test_answers_much_later_than_the_quickest_lower_it() -> None:
-    found = limit(32)
+    found = limit(FIRST)
     window(found, 0.02, working=1)
-    assert window(found, 0.04, working=31) == 32
-    assert window(found, 0.06, working=32) < 32
+    assert window(found, 0.04, working=FIRST) == FIRST + 1
+    assert window(found, 0.06, working=FIRST + 1) < FIRST
 
 
-def test_a_few_are_no_overload_when_others_take_the_cores() -> None:
-    found = limit(16)
+def test_where_nobody_waits_others_take_the_cores() -> None:
+    found = limit(FIRST)
     window(found, 0.02, working=1)
     for _ in range(8):
-        assert window(found, 0.2, working=4) == 16
-    assert window(found, 0.2, working=6) < 16
+        assert window(found, 0.9, working=5) == FIRST
+
+
+@pytest.mark.parametrize("learned", [FEWEST, 4 * FIRST])
+def test_what_was_learned_is_forgotten_where_nobody_waits(learned: int) -> None:
+    found = limit(learned)
+    for _ in range(FIRST):
+        window(found, 0.1, working=1)
+    assert found.at_once == FIRST
 
 
 def test_what_got_dearer_for_good_is_no_overload_for_ever() -> None:
@@ -87,18 +94,19 @@ def test_work_that_waits_for_others_does_not_lower_it() -> None:
 def test_some_late_answers_are_no_overload() -> None:
     found = AdaptiveLimit()
     found.lagging(0.01)
-    for _ in range(FIRST // 2 - 1):
+    found.working(FIRST)
+    for _ in range(LEAST_WINDOW // 2 - 1):
         found.answered(1.5)
-    for _ in range(FIRST // 2 + 1):
+    for _ in range(LEAST_WINDOW // 2 + 1):
         found.answered(0.1)
-    assert found.at_once == FIRST
+    assert found.at_once > FIRST
 
 
 def test_it_changes_once_a_round() -> None:
     found = AdaptiveLimit()
     found.lagging(0.01)
     found.working(FIRST)
-    for _ in range(FIRST - 1):
+    for _ in range(LEAST_WINDOW - 1):
         found.answered(0.9)
         assert found.at_once == FIRST
     found.answered(0.9)
