@@ -85,9 +85,12 @@ SERVER := $(BIN)/python -W ignore -m benchmarks.postgresql_server
 
 chaos: trained ## Break each part of a mesh with two orchestrators in turn, under load
 	@export RECMESH_ORCHESTRATOR__MIN_REPLICAS=2 RECMESH_ORCHESTRATOR__MAX_REPLICAS=2; \
-		export RECMESH_DATABASE__URI=$$($(SERVER) start $(STATE)/postgresql); \
-		$(BIN)/recmesh up --detach && $(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; \
-		$(BIN)/recmesh down; $(SERVER) stop $(STATE)/postgresql; exit $$ended
+		uri=$$($(SERVER) start $(STATE)/postgresql) || exit; export RECMESH_DATABASE__URI=$$uri; \
+		$(BIN)/recmesh up --detach; ended=$$?; \
+		if [ $$ended = 0 ]; then \
+			$(BIN)/python -m benchmarks.chaos $(BENCH); ended=$$?; $(BIN)/recmesh down; \
+		fi; \
+		$(SERVER) stop $(STATE)/postgresql; exit $$ended
 
 chaos-nodes: trained ## Lose a node of a mesh on several, under load
 	@$(BIN)/python -m benchmarks.node_faults $(BENCH)

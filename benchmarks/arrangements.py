@@ -22,6 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.failed_calls import said_by_code
 from recmesh.storage.dataset import Dataset
 from recmesh.storage.home import Home
 
@@ -194,7 +195,7 @@ def print_rows(kind: str, rows: list[Row]) -> None:
             f"{row.requests_per_s:.0f}",
             f"{row.p50_ms:.1f}",
             f"{row.p99_ms:.1f}",
-            ", ".join(f"{n} {code}" for code, n in row.failures.items()) or "0",
+            said_by_code(row.failures),
             f"{100 * row.degraded_share:.0f} %",
         )
     parts = sorted({part for row in rows for part in row.cpu_ms_by_part})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
-from benchmarks.running_campaigns import running_campaigns
+from benchmarks.running_campaigns import order_campaigns
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.request_mix import RequestMix, parse_mix
 from recmesh.cli.required_mesh import required_mesh
@@ -16,11 +16,9 @@ from recmesh.deployments.edge_channel import Edge, edge_of
 from recmesh.orchestrator.overload.priority import Priority
 from recmesh.storage.errors import RecMeshError
 from recmesh.storage.home import Home
-from recmesh.v1 import catalog_pb2_grpc
 
 CHANNELS = 4
 NICENESS = -10
-ORDER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,7 @@ class AskedMesh:
             dataset, edge = current_dataset(home), edge_of(home)
             requests = RequestMix.of(parse_mix(mix), dataset, [], [])
             with edge.channel() as channel:
-                catalog_pb2_grpc.CatalogServiceStub(channel).UpsertCampaigns(
-                    running_campaigns(dataset.items["item_id"].to_pylist()), timeout=ORDER_S
-                )
+                order_campaigns(channel, dataset)
             return cls(home, pid, edge, requests)
         except RecMeshError as error:
             raise SystemExit(str(error)) from None

@@ -24,7 +24,8 @@ from tempfile import TemporaryDirectory
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
-from benchmarks.chaos import MODELS, failed_calls
+from benchmarks.chaos import MODELS
+from benchmarks.failed_calls import failed_calls, said_by_code
 from benchmarks.several_nodes import SeveralNodes, mesh_on_nodes
 from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_row import LoadRow
@@ -149,7 +150,7 @@ def table(found: Sequence[Part]) -> Table:
         made.add_row(
             f"{part.rate_per_s:.1f}",
             f"{part.requests:,}",
-            ", ".join(f"{n} {code}" for code, n in part.failed.items()) or "0",
+            said_by_code(part.failed),
             "none" if part.p99_ms is None else f"{part.p99_ms:.0f}",
             *cells,
         )

@@ -17,7 +17,6 @@ import asyncio
 import json
 import random
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -38,6 +37,7 @@ from benchmarks.chaos_faults import (
     ServerStopped,
     Slowed,
 )
+from benchmarks.failed_calls import failed_calls, said_by_code
 from benchmarks.postgresql_server import PostgresqlServer
 from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_row import LoadRow
@@ -177,14 +177,6 @@ def judged(case: Case, rows: Sequence[LoadRow]) -> Seen:
     )
 
 
-def failed_calls(rows: Sequence[LoadRow]) -> Counter[str]:
-    """Requests that got no page, by code."""
-    found: Counter[str] = Counter()
-    for row in rows:
-        found.update({code: n for code, n in row.total.codes.items() if code != "OK"})
-    return found
-
-
 def _ms(value: float | None) -> str:
     return "none" if value is None else f"{value:.0f}"
 
@@ -197,7 +189,7 @@ def table(seen: Sequence[Seen]) -> Table:
     made.add_column("whole after", justify="right")
     made.add_column("limits")
     for one in seen:
-        failed = ", ".join(f"{n} {code}" for code, n in one.failed.items()) or "0"
+        failed = said_by_code(one.failed)
         made.add_row(
             one.case,
             f"{one.requests:,}",

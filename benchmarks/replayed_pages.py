@@ -29,7 +29,7 @@ import grpc.aio
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from benchmarks.running_campaigns import running_campaigns
+from benchmarks.running_campaigns import order_campaigns
 from recmesh.cli.replay import tally
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.database import Database
@@ -176,10 +176,8 @@ async def main() -> None:
     with copied(home) as root:
         policy, seen, source = with_chance(root.parent), Answered(), requests(dataset, 0)
         process, address = await started(root, policy)
-        async with grpc.aio.insecure_channel(address) as channel:
-            await catalog_pb2_grpc.CatalogServiceStub(channel).UpsertCampaigns(
-                running_campaigns(dataset.items["item_id"].to_pylist()), timeout=30.0
-            )
+        with grpc.insecure_channel(address) as channel:
+            order_campaigns(channel, dataset)
         await asked(address, arguments.pages // 2, source, seen)
         process.send_signal(signal.SIGKILL)
         await process.wait()

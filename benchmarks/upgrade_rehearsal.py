@@ -26,7 +26,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
-from benchmarks.chaos import failed_calls
+from benchmarks.failed_calls import failed_calls, said_by_code
 from benchmarks.own_command import command
 from benchmarks.wide_console import wide_console
 from recmesh.cli.load_generation.load_run import LoadRun
@@ -153,7 +153,7 @@ def table(steps: Sequence[Step]) -> Table:
             step.name,
             f"{step.seconds:.0f}",
             f"{step.requests:,}",
-            ", ".join(f"{n} {code}" for code, n in step.failed.items()) or "0",
+            said_by_code(step.failed),
             str(step.degraded),
             "none" if step.p99_ms is None else f"{step.p99_ms:.0f}",
         )
