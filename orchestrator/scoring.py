@@ -113,7 +113,7 @@ async def _matrix(
         ):
             columns[name] = raw
             at = np.flatnonzero(np.isnan(raw))
-            if len(at):
+            if len(at) and not request.calls.gave_up(request.snapshot.asked(name)):
                 asked.append(_ask(mesh, request, name, query, rows, at, raw))
     await asyncio.gather(*asked)
     for name, raw in columns.items():

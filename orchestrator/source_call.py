@@ -62,6 +62,10 @@ class SourceCalls:
         status.latency.FromNanoseconds(status.latency.ToNanoseconds() + int(latency_s * 1e9))
         return status
 
+    def gave_up(self, asked: str) -> bool:
+        """Whether a component, by the name of whom :meth:`ask` asks, is not asked again."""
+        return asked in self._failed
+
     def refuse_answer(self, name: str, detail: str, asked: str = "") -> None:
         """What a component answered breaks its contract; names are those of :meth:`ask`."""
         self._failed.add(asked or name)
@@ -86,7 +90,7 @@ class SourceCalls:
             asked: the name of whom it asks, where that is not ``name``.
         """
         asked = asked or name
-        if asked in self._failed:
+        if self.gave_up(asked):
             return None
         allowed_s = min(timeout_s, self.deadline.remaining_s())
         if allowed_s < MINIMUM_CALL_S:
