@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,15 @@ def generate_command(
     ] = None,
     days: Annotated[int, typer.Option(min=1)] = WorldConfig().days,
     seed: Annotated[int, typer.Option(min=0)] = WorldConfig().seed,
+    ends: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="Midnight (UTC) at which the last day ends and the booked campaigns begin. "
+            "Default: the last one, so that items are fresh and campaigns run when it is served.",
+            show_default=False,
+        ),
+    ] = None,
     catalogue: Annotated[
         Path | None, typer.Option(help="Folder with items.parquet, .csv or .jsonl to use.")
     ] = None,
@@ -47,9 +57,12 @@ def generate_command(
         recmesh world generate
         recmesh world generate --out /tmp/world --doctors 500 --days 30 --seed 1
         recmesh world generate --catalogue medquad --items 2000
+        recmesh world generate --ends 2026-04-01     # equal parameters give equal bytes
     """
     count = items or WorldConfig().items
-    config = WorldConfig(doctors=doctors, items=count, days=days, seed=seed)
+    midnight = ends or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = midnight.replace(tzinfo=UTC) - timedelta(days=days)
+    config = WorldConfig(doctors=doctors, items=count, days=days, seed=seed, start=start)
     try:
         with Progress(console=Console(stderr=True), disable=as_json) as progress:
             task = progress.add_task("days simulated", total=days)

@@ -28,22 +28,56 @@ class Campaigns:
 
 
 def plan(config: WorldConfig, catalogue: Catalogue, rng: np.random.Generator) -> Campaigns:
-    """Plans campaigns, each on up to five items of one specialty that has items."""
-    specialties = TOPIC_SPECIALTY[catalogue.topic]
+    """Plans campaigns that run within the simulated days."""
     n = config.campaigns
-    specialty = rng.choice(np.unique(specialties), n)
+    specialty = _specialties(catalogue, n, rng)
     starts = rng.uniform(0, config.days * 0.6, n)
     ends = starts + rng.uniform(0.15, 0.4, n) * config.days
     budget = rng.integers(1, 5, n) * max(10, config.doctors // 20)
+    return _campaigns(config, catalogue, specialty, starts, ends, budget, rng)
+
+
+def booked(
+    config: WorldConfig, catalogue: Catalogue, first: int, rng: np.random.Generator
+) -> pa.Table:
+    """Half as many that begin when the simulated days end: what a mesh that serves the world sells.
+
+    Args:
+        first: number of the first; the ids count on from there.
+    """
+    n = (config.campaigns + 1) // 2
+    specialty = _specialties(catalogue, n, rng)
+    starts = np.full(n, float(config.days))
+    ends = starts + rng.uniform(14, 60, n)
+    budget = rng.integers(5, 21, n) * config.doctors
+    return _campaigns(config, catalogue, specialty, starts, ends, budget, rng, first).table
+
+
+def _specialties(catalogue: Catalogue, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rng.choice(np.unique(TOPIC_SPECIALTY[catalogue.topic]), n)
+
+
+def _campaigns(
+    config: WorldConfig,
+    catalogue: Catalogue,
+    specialty: NDArray[np.int64],
+    starts: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    budget: NDArray[np.int64],
+    rng: np.random.Generator,
+    first: int = 0,
+) -> Campaigns:
+    """Each on up to five items of its specialty."""
+    n = len(specialty)
     items = []
     for row in specialty:
-        own = np.flatnonzero(specialties == row)
+        own = np.flatnonzero(TOPIC_SPECIALTY[catalogue.topic] == row)
         items.append(np.sort(rng.choice(own, min(5, len(own)), replace=False)))
     ids = catalogue.table["item_id"].to_pylist()
-    sponsors = [f"Sponsor {row + 1}" for row in range(n)]
+    sponsors = [f"Sponsor {row + 1}" for row in range(first, first + n)]
     table = pa.table(
         {
-            "campaign_id": [f"c{row:03d}" for row in range(n)],
+            "campaign_id": [f"c{row:03d}" for row in range(first, first + n)],
             "sponsor": sponsors,
             "item_ids": [[ids[i] for i in rows] for rows in items],
             "specialties": [[SPECIALTIES[s]] for s in specialty],

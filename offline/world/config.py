@@ -35,6 +35,7 @@ class WorldConfig:
     follows: float = 8.0
     """Mean number of edges from a doctor."""
     campaigns: int = 12
+    """Within the simulated days; half as many more begin when they end."""
 
     def timestamps(self, days: NDArray[np.float64]) -> pa.Array:
         """Days since the start as timestamps; NaN as null."""

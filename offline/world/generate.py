@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recmesh.offline.world.campaigns import plan
+from recmesh.offline.world.campaigns import booked, plan
 from recmesh.offline.world.catalogue import Catalogue, generated
 from recmesh.offline.world.config import WorldConfig
 from recmesh.offline.world.lexicon import SPECIALTIES, TOPICS
@@ -81,7 +82,7 @@ def generate(
         NotFoundError: the catalogue folder holds no items.
         DataError: its items break the format.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(5)]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(6)]
     catalogue = (
         real(catalogue_folder, config, streams[0], sample)
         if catalogue_folder
@@ -95,7 +96,9 @@ def generate(
         "items": catalogue.table,
         "users": population.table,
         "edges": population.edges,
-        "campaigns": campaigns.table,
+        "campaigns": pa.concat_tables(
+            [campaigns.table, booked(config, catalogue, len(campaigns.items), streams[5])]
+        ),
     }
     for name, table in tables.items():
         pq.write_table(table, out / f"{name}.parquet")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from recmesh.cli.world import app
 from recmesh.offline.datasets.registry import convert
 from recmesh.offline.world.columns import lists_of
 from recmesh.offline.world.config import WorldConfig
@@ -84,6 +87,26 @@ def test_campaigns_name_items_and_keep_budgets(world: Path) -> None:
         assert {e["item_id"] for e in paid} <= set(campaign["item_ids"])
         impressions = sum(e["event_type"] == "impression" for e in paid)
         assert impressions <= campaign["budget_impressions"]
+
+
+def test_campaigns_are_booked_from_the_end_of_the_simulated_days(world: Path) -> None:
+    campaigns = read(world, "campaigns").to_pylist()
+    end = SMALL.start + timedelta(days=SMALL.days)
+    booked = [one for one in campaigns if one["starts_at"] == end]
+    assert len(campaigns) == SMALL.campaigns + len(booked)
+    assert len(booked) == SMALL.campaigns / 2
+    assert all(one["ends_at"] >= end + timedelta(days=14) for one in booked)
+    assert len({one["campaign_id"] for one in campaigns}) == len(campaigns)
+    shown = {event["campaign_id"] for event in read(world, "events").to_pylist()}
+    assert not shown & {one["campaign_id"] for one in booked}
+
+
+def test_the_command_ends_the_world_at_the_midnight_told(tmp_path: Path) -> None:
+    told = ["generate", "--out", str(tmp_path), "--doctors", "20", "--items", "30", "--days", "2"]
+    assert CliRunner().invoke(app, [*told, "--ends", "2026-04-01"]).exit_code == 0
+    times = [event["time"] for event in read(tmp_path, "events").to_pylist()]
+    assert min(times) >= datetime(2026, 3, 30, tzinfo=UTC)
+    assert max(times) < datetime(2026, 4, 1, 1, tzinfo=UTC)
 
 
 def test_the_truth_predicts_clicks(world: Path) -> None:
