@@ -8,7 +8,7 @@ A real Prometheus scrapes the mesh and evaluates the rules of ``k8s/base/rules``
 made ten times shorter. Under load, faults are caused one after another; of each alert that is to
 ring, the commands of its runbook that need no cluster are run while it does. Then every query of
 the dashboards is asked. Ends with 1 when an alert does not ring, or does not end, or a command
-says nothing, or a query about the mesh finds nothing. Half an hour; needs Debian's package
+says nothing, or a query about the mesh finds nothing. Fifty minutes; needs Debian's package
 ``prometheus``.
 """
 
@@ -31,14 +31,19 @@ from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
 from benchmarks.chaos import ENVOY, ORCHESTRATOR, WRITER, replica
-from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Slowed
+from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Paused, Slowed
+from benchmarks.own_command import command
 from benchmarks.prometheus_server import PrometheusServer, prometheus_watching, socket_offered
+from benchmarks.running_campaigns import order_campaigns
 from benchmarks.wide_console import wide_console
 from k8s.validation.prometheus import queries
 from recmesh.cli.load_generation.rate_profile import Segment
 from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.cli.required_mesh import required_mesh
+from recmesh.cli.written_data import current_dataset
+from recmesh.deployments.edge_channel import edge_of
 from recmesh.deployments.ray_cluster import joined_cluster, metrics_addresses
+from recmesh.storage.home import Home
 
 K8S = Path(__file__).resolve().parent.parent / "k8s"
 HURRY = 10
@@ -55,6 +60,10 @@ LOAD_PER_S = 20.0
 FEEDBACK_SHARE = 0.5
 DEADLINE_S = 1.0
 COMMAND_S = 90.0
+OVERSOLD = 2_000_000
+"""Impressions of each campaign in some hours."""
+OTHER_DIM = 128
+"""Of the embeddings that are switched on for a while."""
 
 
 class TooMuch(Fault):
@@ -78,6 +87,46 @@ class TooMuch(Fault):
         finally:
             asking.terminate()
             asking.wait()
+
+
+class Oversold(Fault):
+    """Campaigns are ordered that want more slots than doctors look at."""
+
+    name = "oversold"
+
+    def __init__(self) -> None:
+        super().__init__("campaigns")
+
+    @contextmanager
+    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
+        """Through the mesh's own service; ends them before their time."""
+        home = Home.from_environment()
+        dataset = current_dataset(home)
+        with edge_of(home).channel() as channel:
+            order_campaigns(channel, dataset, budget=OVERSOLD)
+            try:
+                yield
+            finally:
+                order_campaigns(channel, dataset, budget=OVERSOLD, lasts_s=0)
+
+
+class SwitchUnseen(Paused):
+    """Other embeddings are switched on while an orchestrator looks at nothing."""
+
+    name = "paused while embeddings are switched"
+
+    def __init__(self) -> None:
+        super().__init__("one of two orchestrators", ORCHESTRATOR, most=1)
+
+    @contextmanager
+    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
+        """By the owner's commands; builds the other embeddings first."""
+        other = json.loads(command("embed", "build", "--dim", str(OTHER_DIM), "--json"))["version"]
+        command("embed", "verify", other)
+        with super().happening(mesh):
+            command("embed", "switch", other)
+            yield
+        command("embed", "rollback")
 
 
 @dataclass(frozen=True)
@@ -125,6 +174,8 @@ DRILLS = (
         Down("orchestrators and writer", ORCHESTRATOR, WRITER),
         ("RecMeshNoHealthyOrchestrator", "RecMeshSilent"),
     ),
+    Drill(SwitchUnseen(), ("RecMeshEmbeddingsDisagree",)),
+    Drill(Oversold(), ("RecMeshCampaignPacingOff",)),
 )
 
 
@@ -209,7 +260,7 @@ async def loaded(asked: AskedMesh) -> None:
 
 async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
     """All drills, under load; then the dashboards."""
-    asked = AskedMesh.running(DEFAULT_MIX)
+    asked = AskedMesh.running(DEFAULT_MIX, campaigns=False)
     mesh = MeshProcesses(asked.pid)
     (envoy,) = mesh.called([ENVOY])
     (bootstrap,) = [word for word in envoy.cmdline() if word.endswith(ENVOY)]
@@ -269,7 +320,7 @@ def main() -> None:
     known = "; ".join(f'"{drill.fault.title}"' for drill in DRILLS)
     parser.add_argument("--only", action="append", help=f"may be repeated: {known}")
     parser.add_argument("--before", type=float, default=40.0, help="seconds to get to know it")
-    parser.add_argument("--most", type=float, default=300.0, help="seconds to wait for an alert")
+    parser.add_argument("--most", type=float, default=600.0, help="seconds to wait for an alert")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     found, count, silent = asyncio.run(run(chosen))

@@ -32,10 +32,11 @@ class AskedMesh:
     mix: RequestMix
 
     @classmethod
-    def running(cls, mix: str) -> AskedMesh:
+    def running(cls, mix: str, *, campaigns: bool = True) -> AskedMesh:
         """The mesh of ``$RECMESH_HOME``, to be asked by weights of surfaces; ends without one.
 
-        Campaigns run from here on, as on a platform: holding their slots is a part of pages.
+        Campaigns run from here on unless told otherwise, as on a platform: holding their slots is
+        a part of pages.
         From here on this process is served before the mesh's where it may be (by root), as if it
         had a machine of its own: how late it is itself is not the mesh's.
         """
@@ -46,8 +47,9 @@ class AskedMesh:
             pid = required_mesh(home).pid
             dataset, edge = current_dataset(home), edge_of(home)
             requests = RequestMix.of(parse_mix(mix), dataset, [], [])
-            with edge.channel() as channel:
-                order_campaigns(channel, dataset)
+            if campaigns:
+                with edge.channel() as channel:
+                    order_campaigns(channel, dataset)
             return cls(home, pid, edge, requests)
         except RecMeshError as error:
             raise SystemExit(str(error)) from None

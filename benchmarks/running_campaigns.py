@@ -18,8 +18,17 @@ CAP_A_DAY = 5
 TIMEOUT_S = 30.0
 
 
-def order_campaigns(channel: grpc.Channel, dataset: Dataset) -> None:
-    """For everybody, each on items from all over the catalogue; ends the run where it fails."""
+def order_campaigns(
+    channel: grpc.Channel, dataset: Dataset, *, budget: int = BUDGET, lasts_s: int = LASTS_S
+) -> None:
+    """For everybody, each on items from all over the catalogue; ends the run where it fails.
+
+    Args:
+        channel: to the mesh.
+        dataset: what it serves.
+        budget: of each, impressions.
+        lasts_s: from now on; 0 ends campaigns that were ordered before.
+    """
     now = int(time.time())
     item_ids = dataset.items["item_id"].to_pylist()
     campaigns = [
@@ -29,8 +38,8 @@ def order_campaigns(channel: grpc.Channel, dataset: Dataset) -> None:
             disclosure=f"Sponsored by sponsor {number}",
             item_ids=item_ids[number + 1 :: max(len(item_ids) // ITEMS_OF_EACH, 1)],
             starts_at=Timestamp(seconds=now - 3600),
-            ends_at=Timestamp(seconds=now + LASTS_S),
-            budget_impressions=BUDGET,
+            ends_at=Timestamp(seconds=now + lasts_s),
+            budget_impressions=budget,
             frequency_cap_per_day=CAP_A_DAY,
         )
         for number in range(CAMPAIGNS)

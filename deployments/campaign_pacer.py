@@ -13,7 +13,7 @@ from recmesh.deployments.following import follow
 from recmesh.deployments.mesh_config import CampaignsTable
 from recmesh.orchestrator.campaigns.pacing import PacingSettings, Prices, next_prices
 from recmesh.storage.campaign_ledger import SavedPrice, SlotLedger
-from recmesh.storage.telemetry.mesh_measures import PACING_ERROR
+from recmesh.storage.telemetry.mesh_measures import PACING_ERROR, PACING_SHORTFALL
 
 POLL_S = 0.5
 """Between looks whether campaigns have changed."""
@@ -93,10 +93,9 @@ class CampaignPacer:
         else:
             after = before
         self._ledger.save_prices(_saved(terms, after))
-        errors = after.error.tolist()
-        PACING_ERROR.replace(
-            {(id_,): error for id_, error in zip(terms.book.campaign_ids, errors, strict=True)}
-        )
+        for gauge, values in ((PACING_ERROR, after.error), (PACING_SHORTFALL, after.shortfall)):
+            by_id = zip(terms.book.campaign_ids, values.tolist(), strict=True)
+            gauge.replace({(id_,): value for id_, value in by_id})
 
 
 def _saved(terms: CampaignTerms, prices: Prices) -> list[SavedPrice]:

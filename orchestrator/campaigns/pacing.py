@@ -83,6 +83,17 @@ class Prices:
         told = self.planned_lately >= SMALLEST_SAMPLE
         return np.where(told, np.minimum(self.got_lately / due, 1.0), 1.0)
 
+    @property
+    def shortfall(self) -> Float64:
+        """What was due of late and was not delivered, as a share of it ``[campaigns]``.
+
+        In [-1, 1]; below 0: ahead. 0 where too little was due to tell. Unlike ``error`` it sees
+        campaigns of which less than an impression is due in a step.
+        """
+        due = np.maximum(self.planned_lately, 1e-9)
+        told = self.planned_lately >= SMALLEST_SAMPLE
+        return np.where(told, np.clip((due - self.got_lately) / due, -1.0, 1.0), 0.0)
+
     @classmethod
     def start(cls, campaigns: int, at_unix_s: float) -> Prices:
         """Before the first step: all prices are 0."""

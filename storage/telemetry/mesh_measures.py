@@ -95,6 +95,14 @@ PACING_ERROR = MEASURES.add(
         ("campaign_id",),
     )
 )
+PACING_SHORTFALL = MEASURES.add(
+    Gauge(
+        "recmesh_campaign_shortfall_ratio",
+        "Impressions due in the last hours and not delivered, as a share, in [-1, 1]; below 0: "
+        "ahead.",
+        ("campaign_id",),
+    )
+)
 DECISIONS_LOST = MEASURES.add(
     Counter("recmesh_decision_records_lost_total", "Pages whose decision record was lost.")
 )

@@ -128,6 +128,16 @@ def test_a_price_is_bounded_and_gone_when_nothing_is_left(
             assert prices.price[0] == 0.0
 
 
+def test_a_campaign_of_few_impressions_an_hour_is_seen_to_fall_behind() -> None:
+    prices = Prices.start(2, MONDAY)
+    for hour in range(1, 25):
+        got = counts(0, round(hour / 2.4))
+        prices = next_prices(book({}, {}), EVEN, prices, got, MONDAY + hour * 3600, PLENTY)
+        assert hour > 8 or not prices.shortfall.any(), "too little was due to tell"
+    assert prices.shortfall[0] == 1.0
+    assert abs(prices.shortfall[1]) < 0.1
+
+
 def users(**columns: list[Any]) -> pa.Table:
     count = len(next(iter(columns.values())))
     rows = [
