@@ -51,6 +51,7 @@ class Row:
 PARTS: dict[str, str] = {
     "ray::ServeReplica:orchestrator": "orchestrator",
     "ray::ServeReplica:default:orchestrator": "orchestrator",
+    "ray::ServeReplica:catalog": "writer",
     "ray::ServeReplica": "models",
     "bootstrap.json": "Envoy",
     "milvus": "Milvus",

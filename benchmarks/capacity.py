@@ -12,7 +12,8 @@ For every part::
     pods      = ⌈replicas × those CPUs / CPUs of a pod⌉, and at least two
 
 A replica is one process with one event loop: it cannot keep more than one CPU busy; an Envoy of two
-worker threads two. Utilisation leaves room for bursts: at 0.6, calls that come at random wait on
+worker threads two. A mesh has one writer, which is replaced and not doubled: more load than it
+takes is for several meshes, each with its own doctors. Utilisation leaves room for bursts: at 0.6, calls that come at random wait on
 average for 1.5 others, u / (1 - u). The spare replica is the one that may be lost. The load is a
 peak, not a day's mean.
 """
@@ -36,8 +37,10 @@ POD_CPUS = 4
 LEAST_PODS = 2
 ARRANGEMENT = "separate replicas, through Envoy"
 CALLERS = 8
-CPUS = {"Envoy": 2.0, "orchestrator": 1.0, "models": 1.0, "Milvus": 4.0}
+CPUS = {"Envoy": 2.0, "orchestrator": 1.0, "models": 1.0, "writer": 1.0, "Milvus": 4.0}
 """That one of it can keep busy. What is not named is on every node, without replicas."""
+ONE_A_MESH = frozenset({"writer"})
+"""Parts that a mesh has one of: more load than it takes needs more meshes."""
 MEASURED_MS: Mapping[str, float] = {
     "Envoy": 0.57,
     "orchestrator": 14.51,
@@ -58,6 +61,7 @@ class Need:
     replicas: int
     """Of every application of the part; 0: it has none of its own."""
     applications: int
+    """Of a part that a mesh has one of: meshes."""
     pods: int
 
 
@@ -84,7 +88,10 @@ def needs(
         cpus = CPUS.get(part, 0.0)
         applications = models if part == "models" else 1
         replicas = pods = 0
-        if cpus:
+        if part in ONE_A_MESH:
+            applications = pods = max(1, math.ceil(busy / utilisation))
+            replicas = 1
+        elif cpus:
             replicas = math.ceil(busy / applications / (cpus * utilisation)) + spare
             pods = max(LEAST_PODS, math.ceil(applications * replicas * cpus / POD_CPUS))
         found.append(Need(rps, part, busy, replicas, applications, pods))

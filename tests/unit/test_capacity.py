@@ -26,6 +26,13 @@ def test_the_formula() -> None:
     assert found["Ray, supervision"].busy_cpus == 1.0
 
 
+def test_one_writer_takes_what_it_can_and_then_there_are_more_meshes() -> None:
+    few, many = (needs({"writer": 2.0}, rps, utilisation=0.5)[0] for rps in (100, 1000))
+    assert (few.applications, few.replicas, few.pods) == (1, 1, 1)
+    # Two CPUs busy, half of one in each mesh.
+    assert (many.applications, many.replicas, many.pods) == (4, 1, 4)
+
+
 def test_a_little_load_still_needs_one_more_than_one() -> None:
     assert {need.replicas for need in needs(MS, 0.1) if need.replicas} == {2}
     assert {need.pods for need in needs(MS, 0.1) if need.replicas} == {2}
