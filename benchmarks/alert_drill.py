@@ -31,8 +31,7 @@ from rich.table import Table
 
 from benchmarks.asked_mesh import AskedMesh
 from benchmarks.chaos import ENVOY, ORCHESTRATOR, WRITER, replica
-from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Paused, Slowed
-from benchmarks.own_command import command
+from benchmarks.chaos_faults import DiskFull, Down, Fault, MeshProcesses, Slowed
 from benchmarks.prometheus_server import PrometheusServer, prometheus_watching, socket_offered
 from benchmarks.running_campaigns import order_campaigns
 from benchmarks.wide_console import wide_console
@@ -62,8 +61,6 @@ DEADLINE_S = 1.0
 COMMAND_S = 90.0
 OVERSOLD = 2_000_000
 """Impressions of each campaign in some hours."""
-OTHER_DIM = 128
-"""Of the embeddings that are switched on for a while."""
 
 
 class TooMuch(Fault):
@@ -108,25 +105,6 @@ class Oversold(Fault):
                 yield
             finally:
                 order_campaigns(channel, dataset, budget=OVERSOLD, lasts_s=0)
-
-
-class SwitchUnseen(Paused):
-    """Other embeddings are switched on while an orchestrator looks at nothing."""
-
-    name = "paused while embeddings are switched"
-
-    def __init__(self) -> None:
-        super().__init__("one of two orchestrators", ORCHESTRATOR, most=1)
-
-    @contextmanager
-    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
-        """By the owner's commands; builds the other embeddings first."""
-        other = json.loads(command("embed", "build", "--dim", str(OTHER_DIM), "--json"))["version"]
-        command("embed", "verify", other)
-        with super().happening(mesh):
-            command("embed", "switch", other)
-            yield
-        command("embed", "rollback")
 
 
 @dataclass(frozen=True)
@@ -174,7 +152,6 @@ DRILLS = (
         Down("orchestrators and writer", ORCHESTRATOR, WRITER),
         ("RecMeshNoHealthyOrchestrator", "RecMeshSilent"),
     ),
-    Drill(SwitchUnseen(), ("RecMeshEmbeddingsDisagree",)),
     Drill(Oversold(), ("RecMeshCampaignPacingOff",)),
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
-from benchmarks.running_campaigns import order_campaigns
+from benchmarks.running_campaigns import LASTS_S, order_campaigns
 from recmesh.cli.load_generation.load_run import LoadRun
 from recmesh.cli.load_generation.request_mix import RequestMix, parse_mix
 from recmesh.cli.required_mesh import required_mesh
@@ -35,8 +35,8 @@ class AskedMesh:
     def running(cls, mix: str, *, campaigns: bool = True) -> AskedMesh:
         """The mesh of ``$RECMESH_HOME``, to be asked by weights of surfaces; ends without one.
 
-        Campaigns run from here on unless told otherwise, as on a platform: holding their slots is
-        a part of pages.
+        Campaigns run from here on, as on a platform: holding their slots is a part of pages. Told
+        otherwise, those of an earlier benchmark end.
         From here on this process is served before the mesh's where it may be (by root), as if it
         had a machine of its own: how late it is itself is not the mesh's.
         """
@@ -47,9 +47,8 @@ class AskedMesh:
             pid = required_mesh(home).pid
             dataset, edge = current_dataset(home), edge_of(home)
             requests = RequestMix.of(parse_mix(mix), dataset, [], [])
-            if campaigns:
-                with edge.channel() as channel:
-                    order_campaigns(channel, dataset)
+            with edge.channel() as channel:
+                order_campaigns(channel, dataset, lasts_s=LASTS_S if campaigns else 0)
             return cls(home, pid, edge, requests)
         except RecMeshError as error:
             raise SystemExit(str(error)) from None

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 
-def command(*arguments: str, cwd: Path | None = None, **variables: str) -> str:
-    """What ``recmesh`` with these arguments prints, in a folder; ends the run where it fails."""
+def command(*arguments: str, cwd: Path | None = None, **variables: str) -> None:
+    """``recmesh`` with these arguments, in a folder; ends the run where it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "recmesh.cli.main", *arguments],
         cwd=cwd,
@@ -20,4 +20,3 @@ def command(*arguments: str, cwd: Path | None = None, **variables: str) -> str:
     )
     if done.returncode:
         raise SystemExit(f"recmesh {' '.join(arguments)}: {done.stderr or done.stdout}")
-    return done.stdout
