@@ -21,6 +21,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -181,20 +182,29 @@ def followed(alert: str, part: str) -> dict[str, bool]:
     return found
 
 
-def until_over(alert: str, prometheus: PrometheusServer, most_s: float) -> float | None:
+def until_over(
+    alert: str, prometheus: PrometheusServer, most_s: float, interrupted: threading.Event
+) -> float | None:
     """Seconds until an alert no longer rings; None: it did all the time."""
     began_s = time.monotonic()
-    while time.monotonic() - began_s < most_s:
+    while time.monotonic() - began_s < most_s and not interrupted.is_set():
         if alert not in prometheus.firing():
             return time.monotonic() - began_s
-        time.sleep(1.0)
+        interrupted.wait(1.0)
     return None
 
 
 def drilled(
-    drill: Drill, mesh: MeshProcesses, prometheus: PrometheusServer, most_s: float
+    drill: Drill,
+    mesh: MeshProcesses,
+    prometheus: PrometheusServer,
+    most_s: float,
+    interrupted: threading.Event,
 ) -> list[Rung]:
-    """Causes the fault until all has rung, follows the runbooks, ends it, waits for silence."""
+    """Causes the fault until all has rung, follows the runbooks, ends it, waits for silence.
+
+    Sooner once ``interrupted``; the fault ends in any case.
+    """
     early = prometheus.firing() & set(drill.alerts)
     if early:
         raise SystemExit(f"{', '.join(early)}: rings before anything was done")
@@ -202,17 +212,21 @@ def drilled(
     rang: dict[str, float] = {}
     commands: dict[str, dict[str, bool]] = {}
     with drill.fault.happening(mesh):
-        while len(rang) < len(drill.alerts) and time.monotonic() - began_s < most_s:
+        while (
+            len(rang) < len(drill.alerts)
+            and time.monotonic() - began_s < most_s
+            and not interrupted.is_set()
+        ):
             for alert in prometheus.firing() & set(drill.alerts) - set(rang):
                 rang[alert] = time.monotonic() - began_s
                 print(f"  {alert} rings after {rang[alert]:.0f} s", file=sys.stderr, flush=True)
                 commands[alert] = followed(alert, drill.fault.part)
-            time.sleep(1.0)
+            interrupted.wait(1.0)
     found = []
     for alert in drill.alerts:
         over_s = None
         if alert in rang and alert not in DAYS:
-            over_s = until_over(alert, prometheus, most_s)
+            over_s = until_over(alert, prometheus, most_s, interrupted)
             print(f"  {alert} over: {over_s}", file=sys.stderr, flush=True)
         rung = Rung(alert, drill.fault.title, rang.get(alert), over_s, commands.get(alert, {}))
         found.append(rung)
@@ -244,6 +258,7 @@ async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
     with joined_cluster(asked.home, required_mesh(asked.home).ray_address):
         nodes = metrics_addresses()
     found: list[Rung] = []
+    interrupted = threading.Event()
     with ExitStack() as stack:
         edge = stack.enter_context(
             socket_offered(Path(bootstrap).parent / "admin", "/stats/prometheus")
@@ -257,10 +272,13 @@ async def run(chosen: argparse.Namespace) -> tuple[list[Rung], int, list[str]]:
                 if chosen.only and drill.fault.title not in chosen.only:
                     continue
                 print(drill.fault.title, file=sys.stderr, flush=True)
-                found += await asyncio.to_thread(drilled, drill, mesh, prometheus, chosen.most)
+                found += await asyncio.to_thread(
+                    drilled, drill, mesh, prometheus, chosen.most, interrupted
+                )
             await asyncio.sleep(chosen.before)
             count, silent = await asyncio.to_thread(unanswered, prometheus)
         finally:
+            interrupted.set()
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
     return found, count, silent

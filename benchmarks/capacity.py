@@ -13,9 +13,9 @@ For every part::
 
 A replica is one process with one event loop: it cannot keep more than one CPU busy; an Envoy of two
 worker threads two. A mesh has one writer, which is replaced and not doubled: more load than it
-takes is for several meshes, each with its own doctors. Utilisation leaves room for bursts: at 0.6, calls that come at random wait on
-average for 1.5 others, u / (1 - u). The spare replica is the one that may be lost. The load is a
-peak, not a day's mean.
+takes is for several meshes, each with its own doctors. Utilisation leaves room for bursts: at 0.6,
+calls that come at random wait on average for 1.5 others, u / (1 - u). The spare replica is the one
+that may be lost. The load is a peak, not a day's mean.
 """
 
 from __future__ import annotations
