@@ -55,6 +55,11 @@ class Limits:
     """Calls at the replicas at once; more end with RESOURCE_EXHAUSTED."""
     waiting_calls: int = 1024
     """Calls that wait for a connection to a replica."""
+    connections: int = 4096
+    """Of callers, at once; more are closed as soon as they are made."""
+    heap_bytes: int = 3 * 1024**3
+    """Memory of Envoy itself. From nine tenths on the largest requests end, and shortly before it
+    is full no more are taken, with UNAVAILABLE: another edge may have room."""
     streams_per_connection: int = 1000
     connect_s: float = 0.5
     handshake_s: float = 5.0

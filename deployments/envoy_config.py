@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recmesh.deployments import envoy_secrets, envoy_security, envoy_tracing
+from recmesh.deployments import envoy_overload, envoy_secrets, envoy_security, envoy_tracing
 from recmesh.deployments.caller import GIVEN_KEY
 from recmesh.deployments.edge_config import EdgeConfig, Limits
 from recmesh.deployments.edge_security import EdgeSecurity
@@ -90,7 +90,12 @@ def bootstrap(
     clusters = [_cluster(config, name, file) for name, file in eds_files.items()]
     whole: Json = {
         "node": {"id": "recmesh-edge", "cluster": "recmesh-edge"},
-        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        # Whoever looks after an edge that is full must get in.
+        "admin": {
+            "address": {"pipe": {"path": str(admin), "mode": 0o600}},
+            "ignore_global_conn_limit": True,
+        },
+        "overload_manager": envoy_overload.manager(config.limits),
         "static_resources": {
             "listeners": [_listener(config, host, port, secrets)],
             "clusters": clusters,

@@ -28,6 +28,7 @@ from recmesh.deployments.envoy_config import (
     endpoints,
     streaming_methods,
 )
+from recmesh.deployments.envoy_overload import REFRESH_S
 from recmesh.deployments.grpc_server import MAX_MESSAGE_BYTES, GrpcServer
 from recmesh.deployments.ip_address import split_address
 from recmesh.deployments.mesh_host import orchestrator_answers
@@ -306,6 +307,33 @@ async def test_too_many_calls_are_refused_as_overload() -> None:
         codes = Counter([await each.code() for each in calls])
     assert codes[grpc.StatusCode.RESOURCE_EXHAUSTED] >= 3
     assert codes[grpc.StatusCode.DEADLINE_EXCEEDED] >= 1
+
+
+async def test_an_edge_whose_memory_is_full_takes_no_calls_and_says_so() -> None:
+    # Less than Envoy itself needs: full from its first look on.
+    full = Limits(heap_bytes=1024**2)
+    async with replica(b"a") as a, edge(a.address, limits=full) as (_, call):
+        await asyncio.sleep(2 * REFRESH_S)
+        reached = a.calls
+        refused = call(b"", timeout=5)
+        assert await refused.code() == grpc.StatusCode.UNAVAILABLE
+        assert "overloaded" in await refused.details()
+        assert a.calls == reached
+
+
+async def test_connections_beyond_the_limit_are_closed_and_others_served() -> None:
+    few = Limits(connections=2)
+    async with replica(b"a") as a, edge(a.address, limits=few) as (running, call):
+        assert await call(b"", timeout=5) == b"a"
+        opened = [await asyncio.open_connection(*split_address(running.address)) for _ in range(3)]
+        (kept, _), *beyond = opened
+        for reader, _ in beyond:
+            assert await asyncio.wait_for(reader.read(), 5) == b"", "closed"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(kept.read(), 0.2)
+        assert await call(b"", timeout=5) == b"a"
+        for _, writer in opened:
+            writer.close()
 
 
 async def test_a_deadline_reaches_the_replica_and_long_ones_are_cut() -> None:
