@@ -42,11 +42,12 @@ CPUS = {"Envoy": 2.0, "orchestrator": 1.0, "models": 1.0, "writer": 1.0, "Milvus
 ONE_A_MESH = frozenset({"writer"})
 """Parts that a mesh has one of: more load than it takes needs more meshes."""
 MEASURED_MS: Mapping[str, float] = {
-    "Envoy": 0.57,
-    "orchestrator": 14.51,
-    "models": 15.01,
-    "Milvus": 2.36,
-    "Ray, supervision": 3.25,
+    "Envoy": 0.71,
+    "orchestrator": 21.28,
+    "models": 14.55,
+    "writer": 0.88,
+    "Milvus": 2.63,
+    "Ray, supervision": 4.25,
 }
 """CPU ms a page by part, trained models: docs/capacity.md says by which command."""
 
