@@ -61,7 +61,10 @@ def generate_command(
     """
     count = items or WorldConfig().items
     midnight = ends or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    start = midnight.replace(tzinfo=UTC) - timedelta(days=days)
+    try:
+        start = midnight.replace(tzinfo=UTC) - timedelta(days=days)
+    except OverflowError:
+        raise typer.BadParameter(f"{days} days before {midnight:%Y-%m-%d} is no date") from None
     config = WorldConfig(doctors=doctors, items=count, days=days, seed=seed, start=start)
     try:
         with Progress(console=Console(stderr=True), disable=as_json) as progress:
