@@ -18,7 +18,9 @@ import argparse
 import asyncio
 import json
 import re
+import resource
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -42,6 +44,8 @@ from recmesh.cli.load_generation.request_mix import DEFAULT_MIX
 from recmesh.cli.required_mesh import required_mesh
 from recmesh.cli.written_data import current_dataset
 from recmesh.deployments.edge_channel import edge_of
+from recmesh.deployments.edge_config import Limits
+from recmesh.deployments.ip_address import split_address
 from recmesh.deployments.ray_cluster import joined_cluster, metrics_addresses
 from recmesh.storage.home import Home
 
@@ -60,6 +64,7 @@ LOAD_PER_S = 20.0
 FEEDBACK_SHARE = 0.5
 DEADLINE_S = 1.0
 COMMAND_S = 90.0
+KNOCK_EVERY_S = 0.1
 OVERSOLD = 2_000_000
 """Impressions of each campaign in some hours."""
 
@@ -85,6 +90,38 @@ class TooMuch(Fault):
         finally:
             asking.terminate()
             asking.wait()
+
+
+class Crowded(Fault):
+    """More connections are open than the edge takes, and more are tried all the time."""
+
+    name = "crowded"
+
+    def __init__(self) -> None:
+        super().__init__("edge")
+
+    @contextmanager
+    def happening(self, mesh: MeshProcesses) -> Iterator[None]:
+        """By connections that say nothing; they end with the fault."""
+        address = split_address(edge_of(Home.from_environment()).address)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        over = threading.Event()
+        with ExitStack() as connections:
+            for _ in range(Limits().connections):
+                connections.enter_context(socket.create_connection(address))
+
+            def knock() -> None:
+                while not over.wait(KNOCK_EVERY_S):
+                    socket.create_connection(address).close()
+
+            knocking = threading.Thread(target=knock)
+            knocking.start()
+            try:
+                yield
+            finally:
+                over.set()
+                knocking.join()
 
 
 class Oversold(Fault):
@@ -149,6 +186,7 @@ DRILLS = (
     Drill(Down("writer", WRITER), ("RecMeshDecisionRecordsLost",)),
     Drill(TooMuch(), ("RecMeshCriticalShed",)),
     Drill(Down("edge", ENVOY), ("RecMeshEdgeDown",)),
+    Drill(Crowded(), ("RecMeshEdgeFull",)),
     Drill(
         Down("orchestrators and writer", ORCHESTRATOR, WRITER),
         ("RecMeshNoHealthyOrchestrator", "RecMeshSilent"),
