@@ -138,7 +138,7 @@ def admit(
         against = mesh.snapshot.made_by(assigned.drafting.makings[1])
         rival = Rival(assigned.drafting, against, _surface(against.policy, message))
     token = PageToken.decode(message.page_token) if message.page_token else None
-    deadline = Deadline.after(min(budget_s, surface.deadline_s))
+    deadline = Deadline.after(min(budget_s, surface.deadline_s), mesh.own_work.enough_s)
     store = snapshot.user_store
     erased = message.user_id in store.erased
     user = mesh.histories.added_to(store.get(message.user_id), erased=erased)

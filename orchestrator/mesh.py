@@ -16,6 +16,7 @@ from recmesh.orchestrator.experiments.served_experiments import PageMaking, Serv
 from recmesh.orchestrator.live_histories import LiveHistories
 from recmesh.orchestrator.model_panel import ModelPanel
 from recmesh.orchestrator.model_trials.shadow_mirror import ShadowMirror
+from recmesh.orchestrator.own_work import OwnWork
 from recmesh.orchestrator.policy import Policy
 from recmesh.orchestrator.recent_impressions import RecentImpressions
 from recmesh.orchestrator.user_store import UserStore
@@ -111,6 +112,7 @@ class Mesh:
     experiments: ServedExperiments = field(default_factory=ServedExperiments)
     decisions: DecisionKeeper | None = None
     """Records every page; None: nobody does."""
+    own_work: OwnWork = field(default_factory=OwnWork)
     shadows: ShadowMirror = field(init=False)
 
     def __post_init__(self) -> None:

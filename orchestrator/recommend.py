@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from recmesh.orchestrator.admission import Admitted, admit
 from recmesh.orchestrator.answer import answer, empty_page
 from recmesh.orchestrator.blending import blend
@@ -75,6 +77,7 @@ async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.Recommend
         scores = await score(mesh, request, candidates, filtered.kept)
         stage.left(len(rows))
 
+    scored_s = time.monotonic()
     with Stage("blend") as stage:
         blended = blend(request, rows, scores, offered)
         stage.left(len(rows))
@@ -96,6 +99,8 @@ async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.Recommend
         page = rows[slate.chosen[request.offset :]]
         shown = await snippets(mesh, request, page.tolist(), candidates.read_as)
         page_answer = answer(request, candidates, rows, blended, slate, shown)
+
+    mesh.own_work.took(time.monotonic() - scored_s - holder.waited_s)
 
     # Record.
     if mesh.decisions is not None and not holder.recorded:
