@@ -49,7 +49,7 @@ def booked(
     specialty = _specialties(catalogue, n, rng)
     starts = np.full(n, float(config.days))
     ends = starts + rng.uniform(14, 60, n)
-    budget = rng.integers(5, 21, n) * config.doctors
+    budget = rng.integers(1, 5, n) * max(10, config.doctors // 20)
     return _campaigns(config, catalogue, specialty, starts, ends, budget, rng, first).table
 
 
