@@ -37,7 +37,7 @@ POD_CPUS = 4
 LEAST_PODS = 2
 ARRANGEMENT = "separate replicas, through Envoy"
 CALLERS = 8
-CPUS = {"Envoy": 2.0, "orchestrator": 1.0, "models": 1.0, "writer": 1.0, "Milvus": 4.0}
+CPUS = {"Envoy": 2.0, "orchestrator": 1.0, "models": 1.0, "Milvus": 4.0}
 """That one of it can keep busy. What is not named is on every node, without replicas."""
 ONE_A_MESH = frozenset({"writer"})
 """Parts that a mesh has one of: more load than it takes needs more meshes."""

@@ -20,8 +20,6 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Iterator
@@ -34,6 +32,7 @@ import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from benchmarks.catalog_writes import make_home
+from benchmarks.served_alone import served_alone
 from recmesh.deployments.catalog_writer import CatalogWriter
 from recmesh.deployments.edge_services import FEEDBACK
 from recmesh.deployments.grpc_server import GrpcServer
@@ -248,20 +247,11 @@ def main() -> None:
         root = Path(folder)
         make_home(root, ITEMS)
         tokens = AttributionTokens(SigningKeys.load_or_make(Home(root).attribution_keys))
-        serving = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.event_rate", "--serve", folder],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert serving.stdout is not None
-            address = f"127.0.0.1:{int(serving.stdout.readline())}"
+        with served_alone("benchmarks.event_rate", folder) as (said, pid):
+            address = f"127.0.0.1:{int(said.readline())}"
             outcome = {"raw_before": raw(root, chosen.seconds / 4, tokens)}
-            outcome |= asyncio.run(measure(address, chosen, tokens, serving.pid))
+            outcome |= asyncio.run(measure(address, chosen, tokens, pid))
             outcome["raw_after"] = raw(root, chosen.seconds / 4, tokens)
-        finally:
-            serving.kill()
-            serving.wait()
     outcome["load_average"] = round(os.getloadavg()[0], 1)
     print(json.dumps(outcome, indent=2))
 

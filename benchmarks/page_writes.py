@@ -20,8 +20,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -36,6 +34,7 @@ from rich.table import Table
 
 from benchmarks.catalog_writes import make_home
 from benchmarks.running_campaigns import CAMPAIGNS, order_campaigns
+from benchmarks.served_alone import served_alone
 from benchmarks.wide_console import wide_console
 from recmesh.deployments.catalog_app import DECISIONS, LEDGER
 from recmesh.deployments.catalog_writer import CatalogWriter
@@ -224,20 +223,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         make_home(Path(folder), ITEMS)
-        serving = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.page_writes", "--serve", folder],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert serving.stdout is not None
-            address = f"127.0.0.1:{int(serving.stdout.readline())}"
+        with served_alone("benchmarks.page_writes", folder) as (said, pid):
+            address = f"127.0.0.1:{int(said.readline())}"
             with grpc.insecure_channel(address) as channel:
                 order_campaigns(channel, Dataset.open(Home(Path(folder)).dataset), budget=BUDGET)
-            rates = asyncio.run(measure(address, chosen, serving.pid))
-        finally:
-            serving.kill()
-            serving.wait()
+            rates = asyncio.run(measure(address, chosen, pid))
     if chosen.json:
         print(json.dumps([asdict(rate) for rate in rates], indent=1))
     else:

@@ -18,8 +18,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,6 +29,7 @@ import grpc
 import grpc.aio
 import psutil
 
+from benchmarks.served_alone import served_alone
 from recmesh.deployments.local_mesh import local_mesh
 from recmesh.orchestrator.policy import DEFAULT_POLICY
 from recmesh.storage.dataset import Dataset
@@ -197,20 +196,11 @@ def main() -> None:
         for part in (home.artifacts, home.vectors):
             if part.exists():
                 shutil.copytree(part, root / part.name)
-        serving = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.swipe_latency", "--serve", folder],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert serving.stdout is not None
-            said = next(line for line in serving.stdout if line.startswith(SAID))
+        with served_alone("benchmarks.swipe_latency", folder) as (lines, pid):
+            said = next(line for line in lines if line.startswith(SAID))
             address, _, models = said.removeprefix(SAID).strip().partition(" ")
             outcome = {"users": len(users), "models": models.split(",")}
-            outcome |= asyncio.run(measure(address, chosen, users, serving.pid))
-        finally:
-            serving.kill()
-            serving.wait()
+            outcome |= asyncio.run(measure(address, chosen, users, pid))
     outcome["load_average"] = round(os.getloadavg()[0], 1)
     print(json.dumps(outcome, indent=2))
 

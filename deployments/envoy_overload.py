@@ -1,4 +1,4 @@
-"""What the edge's Envoy does before it runs out of memory or file descriptors.
+"""What the edge's Envoy does before it runs out of memory or connections.
 
 Pure functions, as in :mod:`recmesh.deployments.envoy_config`: Envoy's overload manager watches its
 own heap and connections, and refuses work while there is too much of it rather than being killed.

@@ -8,7 +8,7 @@ from recmesh.orchestrator.admission import Admitted, admit
 from recmesh.orchestrator.answer import answer, empty_page
 from recmesh.orchestrator.blending import blend
 from recmesh.orchestrator.campaigns.ledger_holder import LedgerHolder
-from recmesh.orchestrator.campaigns.offers import offers
+from recmesh.orchestrator.campaigns.offers import CAMPAIGNS, offers
 from recmesh.orchestrator.campaigns.sponsored_slate import sponsored_slate
 from recmesh.orchestrator.decisions.decision import Considered, Decision
 from recmesh.orchestrator.eligibility import filter_candidates
@@ -100,7 +100,7 @@ async def _filled(mesh: Mesh, request: Admitted) -> recommendation_pb2.Recommend
         shown = await snippets(mesh, request, page.tolist(), candidates.read_as)
         page_answer = answer(request, candidates, rows, blended, slate, shown)
 
-    mesh.own_work.took(time.monotonic() - scored_s - holder.waited_s)
+    mesh.own_work.took(time.monotonic() - scored_s - request.calls.waited_s(CAMPAIGNS))
 
     # Record.
     if mesh.decisions is not None and not holder.recorded:

@@ -62,6 +62,11 @@ class SourceCalls:
         status.latency.FromNanoseconds(status.latency.ToNanoseconds() + int(latency_s * 1e9))
         return status
 
+    def waited_s(self, name: str) -> float:
+        """For a component, over all its calls."""
+        status = self.statuses.get(name)
+        return 0.0 if status is None else status.latency.ToNanoseconds() / 1e9
+
     def gave_up(self, asked: str) -> bool:
         """Whether a component, by the name of whom :meth:`ask` asks, is not asked again."""
         return asked in self._failed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,8 +25,6 @@ class LedgerHolder:
     considered: Considered
     attempts: list[HoldAttempt] = field(default_factory=list)
     """What became of what was asked so far."""
-    waited_s: float = 0.0
-    """For the ledger."""
 
     @property
     def recorded(self) -> bool:
@@ -41,7 +38,6 @@ class LedgerHolder:
         ledger, request = self.mesh.ledger, self.request
         assert ledger is not None
         decision = self._sealed(wanted, slate)
-        asked_s = time.monotonic()
         holds = await request.calls.ask(
             CAMPAIGNS,
             request.surface.source_timeout_s,
@@ -53,7 +49,6 @@ class LedgerHolder:
                 decision=decision,
             ),
         )
-        self.waited_s += time.monotonic() - asked_s
         self.attempts.append(HoldAttempt(wanted, holds))
         book = self.considered.offers.book
         for slot, hold in zip(wanted, holds or (), strict=False):
